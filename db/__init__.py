@@ -1,0 +1,1 @@
+"""The database: its models, its migrations, every write and every read. Bytes and strings; no x86."""

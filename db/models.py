@@ -1,0 +1,171 @@
+"""The tables. Storage only: what goes in and comes out is in `records`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# A constraint without a name cannot be changed by a later migration.
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: aware in Python and always in UTC, also where the database keeps no time zone (SQLite)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive datetime, for nobody knows which moment it means."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value.isoformat()} has no time zone")
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give every moment back in UTC."""
+        if value is not None and value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        return value and value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """What all tables share."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {str: Text, datetime: UtcDateTime, list[str]: JSON, dict[str, Any]: JSON, dict[str, int]: JSON}
+
+
+class Campaign(Base):
+    """One fuzzing run: a seed, and what it ran on."""
+
+    __tablename__ = "campaign"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    targets: Mapped[list[str]]
+    core: Mapped[str]
+    core_version: Mapped[str]
+    profiles: Mapped[list[str]]
+    # Decimal text: a seed of 64 bits does not fit into the signed integers of either database.
+    seed: Mapped[str]
+    slice_cases: Mapped[int]
+    arguments: Mapped[dict[str, Any]]
+
+
+class Slice(Base):
+    """A finished piece of a campaign. Its row exists once everything it found is stored, never before."""
+
+    __tablename__ = "slice"
+    __table_args__ = (UniqueConstraint("campaign_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    number: Mapped[int]
+    cases: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float]
+    not_modelled: Mapped[dict[str, int]]
+    tolerated: Mapped[dict[str, int]]
+    crashes: Mapped[int]
+
+
+class Case(Base):
+    """The bytes of a case under their digest, and what they decode to."""
+
+    __tablename__ = "case"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[bytes] = mapped_column("bytes", LargeBinary)
+    target: Mapped[str]
+    scenario: Mapped[str]
+    profile: Mapped[str]
+    instance: Mapped[str]
+
+
+class Bucket(Base):
+    """Findings with one cause, under one signature."""
+
+    __tablename__ = "bucket"
+    __table_args__ = (
+        UniqueConstraint("signature"),
+        CheckConstraint("kind IN ('divergence', 'crash', 'hang', 'contract')", name="kind"),
+        CheckConstraint("\"by\" IN ('engine', 'adapter')", name="by"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    signature: Mapped[str]
+    kind: Mapped[str]
+    area: Mapped[str]
+    core: Mapped[str]
+    profile: Mapped[str]
+    by: Mapped[str]
+    cause: Mapped[str]
+    rule: Mapped[str]
+    expected: Mapped[str]
+    observed: Mapped[str]
+    title: Mapped[str]
+    status: Mapped[str] = mapped_column(default="open")
+    first_seen: Mapped[datetime]
+    last_seen: Mapped[datetime]
+
+
+class BucketHits(Base):
+    """The ledger: how often one slice hit one bucket. A bucket's hits are the sum, exact after any number of retries."""
+
+    __tablename__ = "bucket_hits"
+    __table_args__ = (Index(None, "bucket_id"),)
+
+    slice_id: Mapped[int] = mapped_column(ForeignKey("slice.id"), primary_key=True)
+    bucket_id: Mapped[str] = mapped_column(ForeignKey("bucket.id"), primary_key=True)
+    hits: Mapped[int] = mapped_column(BigInteger)
+
+
+class BucketTarget(Base):
+    """A target a bucket was seen in. A table of its own, because only some findings are kept."""
+
+    __tablename__ = "bucket_target"
+
+    bucket_id: Mapped[str] = mapped_column(ForeignKey("bucket.id"), primary_key=True)
+    target: Mapped[str] = mapped_column(primary_key=True)
+
+
+class Finding(Base):
+    """An example of a bucket: the case that shows it, and what both sides said."""
+
+    __tablename__ = "finding"
+    __table_args__ = (
+        UniqueConstraint("bucket_id", "case_digest", "core", "core_version"),
+        Index(None, "campaign_id", "bucket_id"),
+        Index(None, "case_digest"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    bucket_id: Mapped[str] = mapped_column(ForeignKey("bucket.id"))
+    case_digest: Mapped[str] = mapped_column(ForeignKey("case.digest"))
+    core: Mapped[str]
+    core_version: Mapped[str]
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    spec: Mapped[Any] = mapped_column(JSON)
+    observed: Mapped[Any] = mapped_column(JSON)
+    differences: Mapped[Any] = mapped_column(JSON)
+    found_at: Mapped[datetime]

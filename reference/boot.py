@@ -1,0 +1,82 @@
+"""The two ends of a run: a machine from its image, an observation from the machine."""
+
+from __future__ import annotations
+
+from reference.descriptors import Segment
+from reference.image import SEGMENTS, End, Image, Observation, Undefined
+from reference.instructions.tables import system_segment
+from reference.machine import FS, GS, Machine, access_rules_changed, set_cpl
+from reference.memory import load_implicit
+from reference.segmentation import descriptor_address, is_null, read_descriptor
+
+
+def boot(image: Image) -> Machine:
+    """The machine that `image` describes, hidden parts of segment registers loaded from its descriptor tables."""
+    m = Machine(image)
+    registers = image.registers
+    m.ldtr = _initial_system_segment(m, registers["ldtr"])
+    m.tr = _initial_system_segment(m, registers["tr"])
+    for name in SEGMENTS:
+        m.segments.append(_initial_segment(m, registers[name]))
+    m.segments[FS].base = registers["fs_base"]
+    m.segments[GS].base = registers["gs_base"]
+    set_cpl(m, m.cs.selector & 3)
+    access_rules_changed(m)
+    return m
+
+
+def _initial_segment(m: Machine, selector: int) -> Segment:
+    return Segment.null(selector) if is_null(selector) else Segment.from_descriptor(selector, read_descriptor(m, selector))
+
+
+def _initial_system_segment(m: Machine, selector: int) -> Segment:
+    address = None if is_null(selector) else descriptor_address(m, selector, 16)
+    if address is None:
+        return Segment.null(selector)
+    return system_segment(selector, load_implicit(m, address, 8), load_implicit(m, address + 8, 8))
+
+
+def registers_of(m: Machine) -> tuple[int, ...]:
+    """The registers in the order of `image.REGISTERS`."""
+    return (
+        *m.gpr,
+        m.rip,
+        m.rflags,
+        *(segment.selector for segment in m.segments),
+        m.ldtr.selector,
+        m.tr.selector,
+        m.fs.base,
+        m.gs.base,
+        m.kernel_gs_base,
+        m.cr0,
+        m.cr2,
+        m.cr3,
+        m.cr4,
+        m.cr8,
+        m.efer,
+        *m.dr,
+        m.dr6,
+        m.dr7,
+        m.star,
+        m.lstar,
+        m.cstar,
+        m.sfmask,
+        m.sysenter_cs,
+        m.sysenter_esp,
+        m.sysenter_eip,
+        m.gdtr_base,
+        m.gdtr_limit,
+        m.idtr_base,
+        m.idtr_limit,
+    )
+
+
+def observe(m: Machine, image: Image, end: End, detail: str = "") -> Observation:
+    """What can be seen of the machine now: registers, and the pages whose bytes are not the image's."""
+    memory = {
+        frame: bytes(page)
+        for frame, page in m.pages.items()
+        if isinstance(page, bytearray) and page != image.pages[frame] and frame not in image.scratch
+    }
+    undefined = Undefined(m.undefined, dict(m.undefined_words))
+    return Observation(end, registers_of(m), memory, tuple(m.deliveries), detail, m.retired, undefined)

@@ -1,0 +1,170 @@
+"""From bytes to an `Instruction`: iced-x86 decodes, the table of `instructions` says what each one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from iced_x86 import Decoder, DecoderError, DecoderOptions, MemorySizeExt, OpKind, Register, RegisterExt
+from iced_x86 import Instruction as Decoded
+
+from reference.bits import MASK32, MASK64
+from reference.faults import NotModelled
+from reference.machine import DS, ES, FS, GS, Machine
+from reference.operands import Gpr8, Gpr16, Gpr32, Gpr64, Immediate, Memory, Operand, SegmentRegister, SystemRegister
+
+LONGEST: Final = 15
+"""Bytes in the longest instruction (SDM Vol. 2A, 2.3.11)."""
+
+Execute = Callable[[Machine, "Instruction", int], int]
+"""What an instruction does: machine, instruction, address of the next one in memory; returns the next RIP."""
+
+
+class Instruction:
+    """One decoded instruction; nothing in it depends on the address it stands at."""
+
+    __slots__ = (
+        "bits",
+        "code",
+        "condition",
+        "destination",
+        "execute",
+        "length",
+        "mnemonic",
+        "name",
+        "operands",
+        "repeat",
+        "slot",
+        "source",
+        "target",
+    )
+
+    def __init__(self, decoded: Decoded, execute: Execute, name: str) -> None:
+        self.execute = execute
+        self.name = name
+        self.code: int = decoded.code
+        self.mnemonic: int = decoded.mnemonic
+        self.length: int = decoded.len
+        self.repeat: bool = decoded.has_rep_prefix or decoded.has_repne_prefix
+        self.condition: int = decoded.condition_code - 1
+        """Of Jcc, SETcc and CMOVcc: the low four bits of the opcode."""
+        self.slot = abs(decoded.stack_pointer_increment)
+        """Bytes that a push or pop moves RSP by."""
+        self.target = _branch_target(decoded)
+        """Of a near branch: its target relative to the first byte of this instruction."""
+        self.operands: list[Operand] = [_operand(decoded, n) for n in range(decoded.op_count)]
+        nothing = Immediate(8, 0)
+        self.destination = self.operands[0] if self.operands else nothing
+        self.source = self.operands[1] if len(self.operands) > 1 else self.destination
+        self.bits = self.destination.size * 8
+        """Width of the destination."""
+
+
+class InvalidEncoding(Exception):
+    """No instruction of 64-bit mode begins with these bytes."""
+
+
+class Truncated(Exception):
+    """The bytes end inside an instruction."""
+
+
+def decode(code: bytes, amd: bool, lookup: Callable[[Decoded], tuple[Execute, str]]) -> Instruction:
+    """Decode the first instruction in `code`; AMD's decoding differs in 66-prefixed near branches (APM Vol. 3, 1.2.7)."""
+    decoder = Decoder(64, code, DecoderOptions.AMD if amd else DecoderOptions.NONE)
+    decoded = decoder.decode()
+    if decoder.last_error == DecoderError.NO_MORE_BYTES:
+        raise Truncated
+    if decoder.last_error != DecoderError.NONE:
+        # A longer instruction is #GP, an invalid one #UD: with the longest number of bytes they cannot be told apart here.
+        if decoded.len == LONGEST:
+            raise NotModelled("instruction longer than 15 bytes")
+        raise InvalidEncoding
+    execute, name = lookup(decoded)
+    return Instruction(decoded, execute, name)
+
+
+def _branch_target(decoded: Decoded) -> int:
+    if decoded.op_count == 0:
+        return 0
+    if decoded.op0_kind == OpKind.NEAR_BRANCH64:
+        return int(decoded.near_branch64)
+    return int(decoded.near_branch16) if decoded.op0_kind == OpKind.NEAR_BRANCH16 else 0
+
+
+_IMMEDIATE_SIZES: Final[dict[int, int]] = {
+    OpKind.IMMEDIATE8: 1,
+    OpKind.IMMEDIATE8_2ND: 1,
+    OpKind.IMMEDIATE16: 2,
+    OpKind.IMMEDIATE32: 4,
+    OpKind.IMMEDIATE64: 8,
+    OpKind.IMMEDIATE8TO16: 2,
+    OpKind.IMMEDIATE8TO32: 4,
+    OpKind.IMMEDIATE8TO64: 8,
+    OpKind.IMMEDIATE32TO64: 8,
+}
+_SEGMENTS: Final[dict[int, int]] = {Register.ES: 0, Register.CS: 1, Register.SS: 2, Register.DS: DS, Register.FS: FS, Register.GS: GS}
+_STACK_BASES: Final = (Register.RSP, Register.RBP, Register.ESP, Register.EBP)
+
+
+def _operand(decoded: Decoded, number: int) -> Operand:
+    kind = decoded.op_kind(number)
+    if kind == OpKind.REGISTER:
+        return _register(decoded.op_register(number))
+    if kind in _IMMEDIATE_SIZES:
+        return Immediate(_IMMEDIATE_SIZES[kind], decoded.immediate(number))
+    if kind == OpKind.MEMORY:
+        return _memory(decoded)
+    if kind in (OpKind.NEAR_BRANCH64, OpKind.NEAR_BRANCH16):
+        return Immediate(8 if kind == OpKind.NEAR_BRANCH64 else 2, 0)
+    return _string_operand(decoded, kind)
+
+
+def _register(register: Any) -> Operand:
+    if register in _SEGMENTS:
+        return SegmentRegister(_SEGMENTS[register])
+    for first, last in ((Register.CR0, Register.CR15), (Register.DR0, Register.DR15)):
+        if first <= register <= last:
+            return SystemRegister(register - first)
+    size = RegisterExt.size(register)
+    number = RegisterExt.number(register)
+    if size == 1:
+        high = Register.AH <= register <= Register.BH
+        return Gpr8(number - 4 if high else RegisterExt.full_register(register) - Register.RAX, 8 if high else 0)
+    return {2: Gpr16, 4: Gpr32, 8: Gpr64}[size](number) if size in (2, 4, 8) else Operand(size)
+
+
+def _memory(decoded: Decoded) -> Memory:
+    base, index = decoded.memory_base, decoded.memory_index
+    relative = base in (Register.RIP, Register.EIP)
+    narrow = 4 in (RegisterExt.size(base), RegisterExt.size(index)) or (base == index == Register.NONE and decoded.memory_displ_size == 4)
+    segment = _SEGMENTS.get(decoded.segment_prefix, -1)
+    operand = Memory(
+        size=MemorySizeExt.size(decoded.memory_size),
+        base=-1 if relative or base == Register.NONE else RegisterExt.number(base),
+        index=-1 if index == Register.NONE else RegisterExt.number(index),
+        scale=decoded.memory_index_scale,
+        displacement=decoded.memory_displacement,
+        mask=MASK32 if narrow else MASK64,
+        segment=segment if segment >= FS else -1,
+        stack=base in _STACK_BASES and segment < FS,
+    )
+    operand.relative = relative
+    return operand
+
+
+_STRING_BASES: Final[dict[int, tuple[Any, int]]] = {
+    OpKind.MEMORY_SEG_RSI: (Register.RSI, MASK64),
+    OpKind.MEMORY_SEG_ESI: (Register.RSI, MASK32),
+    OpKind.MEMORY_ESRDI: (Register.RDI, MASK64),
+    OpKind.MEMORY_ESEDI: (Register.RDI, MASK32),
+}
+
+
+def _string_operand(decoded: Decoded, kind: int) -> Operand:
+    """[RSI] or [RDI] of a string instruction; only the source takes a segment override (SDM Vol. 2B, MOVS)."""
+    if kind not in _STRING_BASES:
+        return Operand(0)
+    register, mask = _STRING_BASES[kind]
+    segment = _SEGMENTS.get(decoded.segment_prefix, -1) if register == Register.RSI else ES
+    number = RegisterExt.number(register)
+    return Memory(MemorySizeExt.size(decoded.memory_size), number, -1, 1, 0, mask, segment if segment >= FS else -1, stack=False)

@@ -1,0 +1,182 @@
+"""Far transfers: IRET, far RET, far JMP and far CALL in 64-bit mode (SDM Vol. 2A and 2B, their IA-32e-MODE operations)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reference.bits import AC, ARITHMETIC, DF, ID, IF, IOPL, MASK64, NT, RF, TF, VIF, VIP, canonical
+from reference.decode import Instruction
+from reference.descriptors import SYSTEM_CALL_GATE, Descriptor, Segment
+from reference.faults import NotModelled, Vector, require
+from reference.instructions.stack import undefined_in_image
+from reference.machine import RSP, SS, Machine, set_rflags
+from reference.memory import check_store, load, store
+from reference.operands import Memory
+from reference.segmentation import (
+    drop_inaccessible_segments,
+    enter_code_segment,
+    is_null,
+    leave_model_outside_64_bit,
+    read_descriptor,
+    require_64_bit_code,
+    stack_segment,
+)
+
+SIZES: Final = {"iret": 2, "iretd": 4, "iretq": 8, "retfw": 2, "retf": 4, "retfq": 8}
+"""Bytes of each word of the frame, by operand size."""
+
+
+def iret(m: Machine, i: Instruction, end: int) -> int:
+    """Return from an interrupt (SDM Vol. 2A, IRET): in 64-bit mode SS and RSP are always popped.
+
+    NMIs are unblocked even if the return faults (SDM Vol. 3A, 7.7.1).
+    """
+    m.nmi_blocked = False
+    size = SIZES[i.name]
+    require(not m.rflags & NT, Vector.GP, 0, "SDM Vol. 2A, IRET: RFLAGS.NT is set in IA-32e mode")
+    rsp = m.gpr[RSP]
+    rip, selector, image, new_rsp, new_ss = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in range(5))
+    selector &= 0xFFFF
+    descriptor = _return_segment(m, selector, "SDM Vol. 2A, IRET")
+    cpl = selector & 3
+    stack = _return_stack(m, new_ss & 0xFFFF, cpl, descriptor, "SDM Vol. 2A, IRET")
+    require(canonical(rip), Vector.GP, 0, "SDM Vol. 2A, IRET: the return RIP is not canonical")
+
+    unknown = undefined_in_image(m, (rsp + 2 * size) & MASK64)
+    flags = _returned_flags(m, image, size)
+    outward = cpl > m.cpl
+    enter_code_segment(m, selector, descriptor, cpl)
+    m.segments[SS] = stack
+    m.gpr[RSP] = new_rsp
+    m.rip = rip
+    set_rflags(m, flags)
+    m.undefined = unknown
+    if outward:
+        drop_inaccessible_segments(m)
+    leave_model_outside_64_bit(m)
+
+    return rip
+
+
+def _returned_flags(m: Machine, image: int, size: int) -> int:
+    """RFLAGS after IRET: which bits come from the image depends on CPL, IOPL and operand size (SDM Vol. 2A, IRET)."""
+    taken = ARITHMETIC | TF | DF | NT
+    if size > 2:
+        taken |= RF | AC | ID
+    if m.cpl <= m.iopl:
+        taken |= IF
+    if m.cpl == 0:
+        taken |= IOPL | (VIF | VIP if size > 2 else 0)
+    return m.rflags & ~taken | image & taken
+
+
+def _return_segment(m: Machine, selector: int, source: str) -> Descriptor:
+    """The code segment of a far return, checked in the manual's order (SDM Vol. 2B, RET, IA-32e-MODE)."""
+    error = selector & 0xFFFC
+    require(not is_null(selector), Vector.GP, 0, f"{source}: the return code selector is null")
+    descriptor = read_descriptor(m, selector)
+    rpl = selector & 3
+    require(descriptor.is_code, Vector.GP, error, f"{source}: the return selector names no code segment")
+    require_64_bit_code(descriptor, error)
+    require(rpl >= m.cpl, Vector.GP, error, f"{source}: the RPL of the return code selector is below the CPL")
+    if descriptor.is_conforming:
+        require(descriptor.dpl <= rpl, Vector.GP, error, f"{source}: a conforming return segment's DPL is above its RPL")
+    else:
+        require(descriptor.dpl == rpl, Vector.GP, error, f"{source}: a nonconforming return segment's DPL is not its RPL")
+    require(descriptor.present, Vector.NP, error, f"{source}: the return code segment is not present")
+    return descriptor
+
+
+def _return_stack(m: Machine, selector: int, cpl: int, code: Descriptor, source: str) -> Segment:
+    """The stack segment of a far return to `cpl`; null only in 64-bit mode below CPL 3 and with RPL = CPL."""
+    if is_null(selector):
+        require(code.long, Vector.GP, 0, f"{source}: the return stack selector is null and the new mode is compatibility mode")
+        require(cpl != 3, Vector.GP, 0, f"{source}: the return stack selector is null at CPL 3")
+        require(selector & 3 == cpl, Vector.GP, 0, f"{source}: a null return stack selector's RPL is not the CPL")
+    return stack_segment(m, selector, cpl)
+
+
+def retf(m: Machine, i: Instruction, end: int) -> int:
+    """Far return; to an outer level it also pops RSP and SS (SDM Vol. 2B, RET, IA-32e-MODE-PROTECTED-MODE-RETURN)."""
+    size = SIZES[i.name]
+    release = i.destination.read(m) if i.operands else 0
+    rsp = m.gpr[RSP]
+    rip = load(m, rsp, size, stack=True)
+    selector = load(m, (rsp + size) & MASK64, size, stack=True) & 0xFFFF
+    descriptor = _return_segment(m, selector, "SDM Vol. 2B, RET")
+    cpl = selector & 3
+    outer = cpl > m.cpl
+    top = (rsp + 2 * size + release) & MASK64
+    if outer:
+        new_rsp = load(m, top, size, stack=True)
+        new_ss = load(m, (top + size) & MASK64, size, stack=True) & 0xFFFF
+        stack = _return_stack(m, new_ss, cpl, descriptor, "SDM Vol. 2B, RET")
+        top = (new_rsp + release) & MASK64
+    require(canonical(rip), Vector.GP, 0, "SDM Vol. 2B, RET: the return RIP is not canonical")
+
+    enter_code_segment(m, selector, descriptor, cpl)
+    if outer:
+        m.segments[SS] = stack
+    m.gpr[RSP] = top
+    m.rip = rip
+    if outer:
+        drop_inaccessible_segments(m)
+    leave_model_outside_64_bit(m)
+
+    return rip
+
+
+def _far_target(m: Machine, i: Instruction, source: str) -> tuple[int, int, Descriptor]:
+    """(selector, RIP, descriptor) of a far JMP or CALL through memory, checked (SDM Vol. 2A, JMP and CALL, far)."""
+    assert isinstance(i.destination, Memory)
+    address = i.destination.address(m)
+    size = i.destination.size - 2
+    if size == 8 and m.profile.vendor == "amd":
+        raise NotModelled("far branch with REX.W on AMD")
+    rip = load(m, address, size, i.destination.stack)
+    selector = load(m, (address + size) & MASK64, 2, i.destination.stack)
+    error = selector & 0xFFFC
+    require(not is_null(selector), Vector.GP, 0, f"{source}: the target selector is null")
+    descriptor = read_descriptor(m, selector)
+    if not descriptor.is_segment and descriptor.type == SYSTEM_CALL_GATE:
+        raise NotModelled("call gate")
+    require(descriptor.is_code, Vector.GP, error, f"{source}: the target selector names neither a code segment nor a call gate")
+    require_64_bit_code(descriptor, error)
+    if descriptor.is_conforming:
+        require(descriptor.dpl <= m.cpl, Vector.GP, error, f"{source}: a conforming target's DPL is above the CPL")
+    else:
+        matches = selector & 3 <= m.cpl and descriptor.dpl == m.cpl
+        require(matches, Vector.GP, error, f"{source}: a nonconforming target's RPL is above the CPL or its DPL is not the CPL")
+    require(descriptor.present, Vector.NP, error, f"{source}: the target segment is not present")
+    return selector, rip, descriptor
+
+
+def jmp_far(m: Machine, i: Instruction, end: int) -> int:
+    """Jump through a far pointer in memory (SDM Vol. 2A, JMP)."""
+    selector, rip, descriptor = _far_target(m, i, "SDM Vol. 2A, JMP")
+    require(canonical(rip), Vector.GP, 0, "SDM Vol. 2A, JMP: the target RIP is not canonical")
+
+    enter_code_segment(m, selector, descriptor, m.cpl)
+    m.rip = rip
+    leave_model_outside_64_bit(m)
+
+    return rip
+
+
+def call_far(m: Machine, i: Instruction, end: int) -> int:
+    """Push CS and RIP and jump through a far pointer in memory (SDM Vol. 2A, CALL)."""
+    selector, rip, descriptor = _far_target(m, i, "SDM Vol. 2A, CALL")
+    size = i.destination.size - 2
+    rsp = m.gpr[RSP]
+    for n in (1, 2):
+        check_store(m, (rsp - n * size) & MASK64, size, stack=True)
+    require(canonical(rip), Vector.GP, 0, "SDM Vol. 2A, CALL: the target RIP is not canonical")
+
+    store(m, (rsp - size) & MASK64, size, m.cs.selector, stack=True)
+    store(m, (rsp - 2 * size) & MASK64, size, end & (1 << 8 * size) - 1, stack=True)
+    m.gpr[RSP] = (rsp - 2 * size) & MASK64
+    enter_code_segment(m, selector, descriptor, m.cpl)
+    m.rip = rip
+    leave_model_outside_64_bit(m)
+
+    return rip

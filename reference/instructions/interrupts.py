@@ -1,0 +1,47 @@
+"""Software interrupts, undefined opcodes, HLT and instructions that do nothing here (SDM Vol. 2A and 2B)."""
+
+from __future__ import annotations
+
+from reference.decode import Instruction
+from reference.delivery import Entry, Source, enter
+from reference.faults import Vector, require, undefined_opcode
+from reference.machine import Machine
+
+
+def int_n(m: Machine, i: Instruction, end: int) -> int:
+    """Software interrupt: the gate's DPL is checked, the frame returns behind the instruction (SDM Vol. 2A, INT n)."""
+    return _interrupt(m, Entry(i.destination.read(m), Source.SOFTWARE, end))
+
+
+def int3(m: Machine, i: Instruction, end: int) -> int:
+    """Breakpoint: as INT 3, with its own opcode (SDM Vol. 2A, INT n/INTO/INT3/INT1)."""
+    return _interrupt(m, Entry(Vector.BP, Source.SOFTWARE, end))
+
+
+def int1(m: Machine, i: Instruction, end: int) -> int:
+    """#DB by opcode F1: no DPL check and EXT is 1; DR6 does not change (SDM Vol. 2A, INT n/INTO/INT3/INT1)."""
+    return _interrupt(m, Entry(Vector.DB, Source.TRAP, end))
+
+
+def _interrupt(m: Machine, entry: Entry) -> int:
+    enter(m, entry)
+    return m.rip
+
+
+def ud(m: Machine, i: Instruction, end: int) -> int:
+    """Always #UD (SDM Vol. 2B, UD)."""
+    undefined_opcode("SDM Vol. 2B, UD: the instruction is defined to be undefined")
+
+
+def hlt(m: Machine, i: Instruction, end: int) -> int:
+    """Stop until an event arrives; CPL 0 only (SDM Vol. 2A, HLT)."""
+    require(m.cpl == 0, Vector.GP, 0, "SDM Vol. 2A, HLT: CPL is not 0")
+
+    m.halted = True
+
+    return end
+
+
+def nop(m: Machine, i: Instruction, end: int) -> int:
+    """No architectural effect: NOP, PAUSE, ENDBR64 without CET, the fences (SDM Vol. 2A and 2B)."""
+    return end

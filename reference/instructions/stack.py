@@ -1,0 +1,138 @@
+"""Instructions that use the stack implicitly (SDM Vol. 2A and 2B)."""
+
+from __future__ import annotations
+
+from reference.bits import AC, ARITHMETIC, DF, ID, IF, IOPL, MASK64, NT, RF, TF, VM
+from reference.decode import Instruction
+from reference.faults import Fault, NotModelled
+from reference.machine import RBP, RSP, Machine, set_rflags
+from reference.memory import check_store, load, physical, store
+from reference.operands import SegmentRegister
+from reference.segmentation import load_data_segment
+
+
+def push_value(m: Machine, value: int, size: int) -> None:
+    """Store `value` below RSP and move RSP there; nothing changes if the store faults."""
+    address = (m.gpr[RSP] - size) & MASK64
+    store(m, address, size, value & ((1 << 8 * size) - 1), stack=True)
+    m.gpr[RSP] = address
+
+
+def pop_value(m: Machine, size: int) -> int:
+    """Load from RSP and move RSP up; nothing changes if the load faults."""
+    value = load(m, m.gpr[RSP], size, stack=True)
+    m.gpr[RSP] = (m.gpr[RSP] + size) & MASK64
+    return value
+
+
+def push(m: Machine, i: Instruction, end: int) -> int:
+    """Push a register, memory, an immediate or FS/GS (SDM Vol. 2B, PUSH)."""
+    push_value(m, i.destination.read(m), i.slot)
+    return end
+
+
+def pop(m: Machine, i: Instruction, end: int) -> int:
+    """Pop into a register, memory, FS or GS (SDM Vol. 2B, POP).
+
+    An address that uses RSP is computed after RSP moved, and a pop into RSP keeps the value.
+    """
+    before = m.gpr[RSP]
+    value = pop_value(m, i.slot)
+    try:
+        if isinstance(i.destination, SegmentRegister):
+            load_data_segment(m, i.destination.index, value & 0xFFFF)
+        else:
+            i.destination.write(m, value)
+    except Fault:
+        m.gpr[RSP] = before
+        raise
+    return end
+
+
+PUSHED: int = ~(VM | RF)
+
+
+def pushf(m: Machine, i: Instruction, end: int) -> int:
+    """Push RFLAGS with VM and RF clear (SDM Vol. 2B, PUSHF)."""
+    push_value(m, m.rflags & PUSHED, i.slot)
+    remember_undefined_image(m, m.gpr[RSP])
+    return end
+
+
+def remember_undefined_image(m: Machine, address: int) -> None:
+    """Note which bits of an RFLAGS image just stored at `address` mean nothing."""
+    if m.undefined:
+        m.undefined_words[physical(m, address, m.cpl == 3)] = m.undefined
+
+
+def undefined_in_image(m: Machine, address: int) -> int:
+    """The bits that mean nothing in the RFLAGS image just loaded from `address`."""
+    return m.undefined_words.get(physical(m, address, m.cpl == 3), 0) if m.undefined_words else 0
+
+
+def popf(m: Machine, i: Instruction, end: int) -> int:
+    """Pop RFLAGS; what may change depends on CPL and IOPL, and RF becomes 0 (SDM Vol. 2B, POPF)."""
+    address = m.gpr[RSP]
+    value = pop_value(m, i.slot)
+    changeable = ARITHMETIC | TF | DF | NT
+    if i.slot > 2:
+        changeable |= AC | ID
+    if m.cpl == 0:
+        changeable |= IOPL
+    if m.cpl <= m.iopl:
+        changeable |= IF
+    kept = m.rflags & ~changeable & ~RF
+    m.undefined = undefined_in_image(m, address)
+    set_rflags(m, kept | value & changeable)
+    return end
+
+
+def _frame_slot(i: Instruction) -> int:
+    """2 with a 66 prefix, 8 otherwise: there is no 32-bit form in 64-bit mode."""
+    return 2 if i.name.endswith("w") else 8
+
+
+def enter(m: Machine, i: Instruction, end: int) -> int:
+    """Make a stack frame (SDM Vol. 2A, ENTER).
+
+    A page that a write at the final RSP could not reach faults before anything changes, says the SDM; the APM does not.
+    """
+    size, level = i.operands[0].read(m), i.operands[1].read(m) % 32
+    slot = _frame_slot(i)
+    rsp, rbp = m.gpr[RSP], m.gpr[RBP]
+    words = [rbp]
+    words += [load(m, (rbp - slot * n) & MASK64, slot, stack=True) for n in range(1, level)]
+    frame = (rsp - slot) & MASK64
+    if level:
+        words.append(frame)
+    final = (rsp - slot * len(words) - size) & MASK64
+    for number in range(len(words)):
+        check_store(m, (rsp - slot * (number + 1)) & MASK64, slot, stack=True)
+    _check_final_stack(m, final, slot)
+
+    for number, word in enumerate(words):
+        store(m, (rsp - slot * (number + 1)) & MASK64, slot, word & (1 << 8 * slot) - 1, stack=True)
+    m.gpr[RBP] = frame if slot == 8 else rbp & ~0xFFFF | frame & 0xFFFF
+    m.gpr[RSP] = final
+
+    return end
+
+
+def _check_final_stack(m: Machine, final: int, slot: int) -> None:
+    try:
+        check_store(m, final, slot, stack=True)
+    except Fault:
+        if m.profile.vendor == "amd":
+            raise NotModelled("enter beyond the stack") from None
+        raise
+
+
+def leave(m: Machine, i: Instruction, end: int) -> int:
+    """RSP = RBP, then pop RBP (SDM Vol. 2A, LEAVE)."""
+    slot = _frame_slot(i)
+    rbp = load(m, m.gpr[RBP], slot, stack=True)
+
+    m.gpr[RSP] = (m.gpr[RBP] + slot) & MASK64
+    m.gpr[RBP] = rbp if slot == 8 else m.gpr[RBP] & ~0xFFFF | rbp
+
+    return end

@@ -1,0 +1,95 @@
+"""The fast system calls: SYSCALL, SYSRET, SYSENTER, SYSEXIT (SDM Vol. 2B; APM Vol. 3)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reference.bits import FIXED, IF, MASK32, RF, VM, canonical
+from reference.decode import Instruction
+from reference.descriptors import Segment, flat_code, flat_stack
+from reference.faults import NotModelled, Vector, require
+from reference.machine import R11, RCX, RDX, RSP, SS, Machine, set_cpl, set_rflags
+from reference.profiles import Efer
+
+SYSRET_FLAGS: Final = 0x3C_7FD7
+"""Bits of R11 that SYSRET moves to RFLAGS (SDM Vol. 2B, SYSRET); RF, VM and reserved bits become 0."""
+
+
+def syscall(m: Machine, i: Instruction, end: int) -> int:
+    """Enter the kernel at LSTAR; RSP stays the user's (SDM Vol. 2B, SYSCALL; APM Vol. 3 clears RF in R11)."""
+    require(bool(m.efer & Efer.SCE), Vector.UD, None, "SDM Vol. 2B, SYSCALL: IA32_EFER.SCE is 0")
+    if m.undefined:
+        raise NotModelled("syscall copies an undefined flag")
+
+    m.gpr[RCX] = end
+    m.gpr[R11] = m.rflags & ~RF if m.profile.vendor == "amd" else m.rflags
+    set_rflags(m, m.rflags & ~m.sfmask & ~RF | FIXED)
+    selector = m.star >> 32 & 0xFFFC
+    _load(m, flat_code(selector, 0, long=True), flat_stack(selector + 8 & 0xFFFF, 0), 0)
+
+    return m.lstar
+
+
+def sysret(m: Machine, i: Instruction, end: int) -> int:
+    """Return to user mode at RCX (SDM Vol. 2B, SYSRET; APM Vol. 3, SYSRET).
+
+    Intel faults at CPL 0 where RCX is not canonical; AMD returns, and the fetch faults at CPL 3.
+    """
+    require(bool(m.efer & Efer.SCE), Vector.UD, None, "SDM Vol. 2B, SYSRET: IA32_EFER.SCE is 0")
+    require(m.cpl == 0, Vector.GP, 0, "SDM Vol. 2B, SYSRET: CPL is not 0")
+    wide = i.name == "sysretq"
+    rcx = m.gpr[RCX]
+    if wide and m.profile.sysret_checks_rcx:
+        require(canonical(rcx), Vector.GP, 0, "SDM Vol. 2B, SYSRET: RCX is not canonical")
+    if not wide:
+        raise NotModelled("compatibility mode")
+
+    set_rflags(m, m.gpr[R11] & SYSRET_FLAGS | FIXED)
+    m.undefined = 0
+    base = m.star >> 48
+    stack_selector = base + 8 & 0xFFFF
+    if m.profile.sysret_forces_ss_rpl:
+        stack_selector |= 3
+    _load(m, flat_code(base + 16 & 0xFFFF | 3, 3, long=True), flat_stack(stack_selector, 3), 3)
+
+    return rcx
+
+
+def sysenter(m: Machine, i: Instruction, end: int) -> int:
+    """Enter the kernel at SYSENTER_EIP on SYSENTER_ESP; invalid in AMD's long mode (SDM Vol. 2B, SYSENTER; APM Vol. 3)."""
+    require(m.profile.sysenter_in_long_mode, Vector.UD, None, "APM Vol. 3, SYSENTER: invalid in long mode")
+    require(not _null_sysenter_cs(m), Vector.GP, 0, "SDM Vol. 2B, SYSENTER: IA32_SYSENTER_CS[15:2] is 0")
+
+    set_rflags(m, m.rflags & ~(VM | IF))
+    selector = m.sysenter_cs & 0xFFFC
+    _load(m, flat_code(selector, 0, long=True), flat_stack(selector + 8 & 0xFFFF, 0), 0)
+    m.gpr[RSP] = m.sysenter_esp
+
+    return m.sysenter_eip
+
+
+def sysexit(m: Machine, i: Instruction, end: int) -> int:
+    """Return to user mode at RDX on RCX (SDM Vol. 2B, SYSEXIT; APM Vol. 3: invalid in long mode)."""
+    require(m.profile.sysenter_in_long_mode, Vector.UD, None, "APM Vol. 3, SYSEXIT: invalid in long mode")
+    require(not _null_sysenter_cs(m), Vector.GP, 0, "SDM Vol. 2B, SYSEXIT: IA32_SYSENTER_CS[15:2] is 0")
+    require(m.cpl == 0, Vector.GP, 0, "SDM Vol. 2B, SYSEXIT: CPL is not 0")
+    if i.name != "sysexitq":
+        raise NotModelled("compatibility mode")
+    rule = "SDM Vol. 2B, SYSEXIT: RCX or RDX is not canonical"
+    require(canonical(m.gpr[RCX]) and canonical(m.gpr[RDX]), Vector.GP, 0, rule)
+
+    selector = m.sysenter_cs & MASK32
+    _load(m, flat_code(selector + 32 & 0xFFFF | 3, 3, long=True), flat_stack(selector + 40 & 0xFFFF | 3, 3), 3)
+    m.gpr[RSP] = m.gpr[RCX]
+
+    return m.gpr[RDX]
+
+
+def _null_sysenter_cs(m: Machine) -> bool:
+    return m.sysenter_cs & 0xFFFC == 0
+
+
+def _load(m: Machine, code: Segment, stack: Segment, cpl: int) -> None:
+    m.segments[1] = code
+    m.segments[SS] = stack
+    set_cpl(m, cpl)

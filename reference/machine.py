@@ -1,0 +1,223 @@
+"""The state of one logical processor and its physical memory."""
+
+from __future__ import annotations
+
+from reference.bits import AC, FIXED, IF
+from reference.descriptors import Segment
+from reference.image import GPRS, Delivery, Event, Image
+from reference.profiles import Profile
+
+ES, CS, SS, DS, FS, GS = range(6)
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11 = range(12)
+
+NEVER = 1 << 62
+"""A boundary that no run reaches."""
+
+
+class Translations:
+    """Linear pages whose translation is known to succeed: linear page number to physical page number.
+
+    A cache as SDM Vol. 3A 4.10 allows one. It holds only what needs no further check, and is emptied by whatever could
+    change an answer; page tables are not mapped in any target, so a store cannot.
+    """
+
+    __slots__ = ("fetches", "reads", "user", "writes")
+
+    def __init__(self, user: bool) -> None:
+        self.user = user
+        self.reads: dict[int, int] = {}
+        self.writes: dict[int, int] = {}
+        self.fetches: dict[int, int] = {}
+
+    def forget(self) -> None:
+        """Drop every translation."""
+        self.reads.clear()
+        self.writes.clear()
+        self.fetches.clear()
+
+
+class Machine:
+    """Everything an instruction can see or change. Plain attributes; the rules are functions over it."""
+
+    __slots__ = (
+        "arrivals",
+        "blocking_shadow",
+        "caching",
+        "cpl",
+        "cr0",
+        "cr2",
+        "cr3",
+        "cr4",
+        "cr8",
+        "cstar",
+        "debug_hits",
+        "deliveries",
+        "dr",
+        "dr6",
+        "dr7",
+        "efer",
+        "end_vector",
+        "gdtr_base",
+        "gdtr_limit",
+        "gpr",
+        "halted",
+        "idtr_base",
+        "idtr_limit",
+        "kernel_gs_base",
+        "ldtr",
+        "lstar",
+        "next_arrival",
+        "nmi_blocked",
+        "pages",
+        "pending",
+        "profile",
+        "repeating",
+        "retired",
+        "rflags",
+        "rip",
+        "segments",
+        "sfmask",
+        "shadow",
+        "shadowed",
+        "star",
+        "supervisor",
+        "sysenter_cs",
+        "sysenter_eip",
+        "sysenter_esp",
+        "tr",
+        "translations",
+        "trap_pending",
+        "undefined",
+        "undefined_words",
+        "user",
+    )
+
+    def __init__(self, image: Image) -> None:
+        registers = image.registers
+        self.profile: Profile = image.profile
+        self.pages: dict[int, bytes | bytearray] = dict(image.pages)
+        self.gpr: list[int] = [registers[name] for name in GPRS]
+        self.rip = registers["rip"]
+        self.rflags = registers["rflags"] | FIXED
+        self.segments: list[Segment] = []
+        self.cpl = 0
+        self.kernel_gs_base = registers["kernel_gs_base"]
+        self.cr0 = registers["cr0"]
+        self.cr2 = registers["cr2"]
+        self.cr3 = registers["cr3"]
+        self.cr4 = registers["cr4"]
+        self.cr8 = registers["cr8"]
+        self.efer = registers["efer"]
+        self.dr: list[int] = [registers["dr0"], registers["dr1"], registers["dr2"], registers["dr3"]]
+        self.dr6 = registers["dr6"]
+        self.dr7 = registers["dr7"]
+        self.star = registers["star"]
+        self.lstar = registers["lstar"]
+        self.cstar = registers["cstar"]
+        self.sfmask = registers["sfmask"]
+        self.sysenter_cs = registers["sysenter_cs"]
+        self.sysenter_esp = registers["sysenter_esp"]
+        self.sysenter_eip = registers["sysenter_eip"]
+        self.gdtr_base = registers["gdtr_base"]
+        self.gdtr_limit = registers["gdtr_limit"]
+        self.idtr_base = registers["idtr_base"]
+        self.idtr_limit = registers["idtr_limit"]
+        self.ldtr = Segment.null(0)
+        self.tr = Segment.null(0)
+
+        self.shadow = False
+        """An STI or MOV SS just retired: interrupts wait for one more instruction (SDM Vol. 3A, 7.8.3)."""
+        self.blocking_shadow = False
+        """The shadow is MOV SS's or POP SS's: debug traps and NMIs wait as well."""
+        self.shadowed = False
+        """The instruction about to run stands in a shadow of MOV SS or POP SS."""
+        self.nmi_blocked = False
+        self.halted = False
+        self.repeating = False
+        """RIP stands between two iterations of a repeated string instruction."""
+        self.trap_pending = False
+        """TF was set when the instruction that just retired began."""
+        self.debug_hits = 0
+        """DR6 bits of data breakpoints that were hit and not yet reported."""
+        self.arrivals: list[Event] = sorted(image.events, reverse=True)
+        self.next_arrival = self.arrivals[-1].boundary if self.arrivals else NEVER
+        self.pending: list[Event] = []
+        self.retired = 0
+        self.end_vector = image.end_vector
+        self.deliveries: list[Delivery] = []
+
+        self.undefined = 0
+        """Flags whose present value the manual leaves undefined."""
+        self.undefined_words: dict[int, int] = {}
+        """Physical address of an RFLAGS image in memory to its undefined bits."""
+        self.caching = True
+        self.user = Translations(user=True)
+        self.supervisor = Translations(user=False)
+        self.translations = self.supervisor
+
+    @property
+    def es(self) -> Segment:
+        """The ES register."""
+        return self.segments[ES]
+
+    @property
+    def cs(self) -> Segment:
+        """The CS register."""
+        return self.segments[CS]
+
+    @property
+    def ss(self) -> Segment:
+        """The SS register."""
+        return self.segments[SS]
+
+    @property
+    def ds(self) -> Segment:
+        """The DS register."""
+        return self.segments[DS]
+
+    @property
+    def fs(self) -> Segment:
+        """The FS register."""
+        return self.segments[FS]
+
+    @property
+    def gs(self) -> Segment:
+        """The GS register."""
+        return self.segments[GS]
+
+    @property
+    def iopl(self) -> int:
+        """The I/O privilege level in RFLAGS."""
+        return self.rflags >> 12 & 3
+
+    @property
+    def interrupts_enabled(self) -> bool:
+        """RFLAGS.IF."""
+        return bool(self.rflags & IF)
+
+
+def set_cpl(m: Machine, cpl: int) -> None:
+    """Change the privilege level, and with it which translations apply."""
+    m.cpl = cpl
+    m.translations = m.user if cpl == 3 else m.supervisor
+
+
+def set_rflags(m: Machine, value: int) -> None:
+    """Write RFLAGS; RFLAGS.AC decides about SMAP and alignment checks, so a change of it empties the translations."""
+    changed = m.rflags ^ value
+    m.rflags = value
+    if changed & AC:
+        access_rules_changed(m)
+
+
+def access_rules_changed(m: Machine) -> None:
+    """Forget every translation: a control register, RFLAGS.AC or a debug register changed what an access has to check."""
+    m.user.forget()
+    m.supervisor.forget()
+    alignment_checked = bool(m.rflags & AC) and bool(m.cr0 >> 18 & 1)
+    m.caching = not alignment_checked and not _watches_data(m.dr7)
+
+
+def _watches_data(dr7: int) -> bool:
+    """Whether DR7 enables a breakpoint on data (R/W field not 0; SDM Vol. 3B, 18.2.4)."""
+    return any(dr7 >> 2 * n & 3 and dr7 >> 16 + 4 * n & 3 for n in range(4))

@@ -1,0 +1,155 @@
+"""Data accesses by linear address: canonical form, alignment, breakpoints, paging, then the bytes."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from reference.bits import AC, MASK64, canonical
+from reference.debug import note_data_access
+from reference.faults import Fault, NotModelled, Vector, require
+from reference.image import PAGE
+from reference.machine import Machine, Translations
+from reference.paging import READ, WRITE, page_of, translate, writable_page
+from reference.profiles import Cr0
+
+_FORMATS = {1: struct.Struct("<B"), 2: struct.Struct("<H"), 4: struct.Struct("<I"), 8: struct.Struct("<Q")}
+UNPACK: Final = {size: form.unpack_from for size, form in _FORMATS.items()}
+PACK: Final = {size: form.pack_into for size, form in _FORMATS.items()}
+
+
+def load(m: Machine, linear: int, size: int, stack: bool = False) -> int:
+    """The `size` bytes (1, 2, 4 or 8) at `linear`, as the current privilege level reads them; `stack` accesses fault with #SS."""
+    frame = m.translations.reads.get(linear >> 12)
+    offset = linear & 0xFFF
+    if frame is None or offset + size > PAGE:
+        return _load_slowly(m, linear, size, stack)
+    value: int = UNPACK[size](m.pages[frame], offset)[0]
+    return value
+
+
+def store(m: Machine, linear: int, size: int, value: int, stack: bool = False) -> None:
+    """Write the low `size` bytes of `value` at `linear`, whole or not at all."""
+    frame = m.translations.writes.get(linear >> 12)
+    offset = linear & 0xFFF
+    if frame is None or offset + size > PAGE:
+        _store_slowly(m, linear, size, value, stack)
+        return
+    page = m.pages[frame]
+    assert isinstance(page, bytearray)
+    PACK[size](page, offset, value)
+    if m.undefined_words:
+        _forget_undefined(m, (frame << 12) + offset, size)
+
+
+def check_store(m: Machine, linear: int, size: int, stack: bool = False) -> None:
+    """Raise the fault that a store of `size` bytes would raise, and write nothing: for instructions with two destinations."""
+    _places(m, linear, size, WRITE, m.translations, stack)
+
+
+def load_implicit(m: Machine, linear: int, size: int) -> int:
+    """Read a descriptor, gate or TSS field: a supervisor access whatever the CPL is (SDM Vol. 3A, 4.6.1)."""
+    return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in _implicit_places(m, linear, size, READ)), "little")
+
+
+def store_implicit(m: Machine, linear: int, size: int, value: int) -> None:
+    """Write a descriptor's accessed or busy flag, or a word of an interrupt frame, as supervisor."""
+    _scatter(m, _implicit_places(m, linear, size, WRITE), value, size)
+
+
+def check_store_implicit(m: Machine, linear: int, size: int) -> None:
+    """Raise the fault that `store_implicit` would raise, and write nothing."""
+    _implicit_places(m, linear, size, WRITE)
+
+
+def physical(m: Machine, linear: int, user: bool) -> int:
+    """The physical address of a byte that has just been accessed."""
+    return translate(m, linear, READ, user) << 12 | linear & 0xFFF
+
+
+Place = tuple["bytes | bytearray", int, int]
+
+
+def _load_slowly(m: Machine, linear: int, size: int, stack: bool) -> int:
+    places = _places(m, linear, size, READ, m.translations, stack)
+    note_data_access(m, linear, size, write=False)
+    return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in places), "little")
+
+
+def _store_slowly(m: Machine, linear: int, size: int, value: int, stack: bool) -> None:
+    places = _places(m, linear, size, WRITE, m.translations, stack)
+    note_data_access(m, linear, size, write=True)
+    _scatter(m, places, value, size)
+
+
+def _scatter(m: Machine, places: list[Place], value: int, size: int) -> None:
+    data = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+    for page, start, end in places:
+        assert isinstance(page, bytearray)
+        page[start:end] = data[: end - start]
+        data = data[end - start :]
+    if m.undefined_words:
+        # Which words these were is not worth finding out: a store this slow is rare, and forgetting shows more, never less.
+        m.undefined_words.clear()
+
+
+def _places(m: Machine, linear: int, size: int, access: int, translations: Translations, stack: bool) -> list[Place]:
+    """Where the bytes are, once every check has passed: one place, or two where the access crosses a page."""
+    last = (linear + size - 1) & MASK64
+    vector = Vector.SS if stack else Vector.GP
+    rule = f"SDM Vol. 1, 3.3.7.1: {'a stack' if stack else 'an'} access at a non-canonical address"
+    require(canonical(linear) and canonical(last), vector, 0, rule)
+    if translations.user and linear & (size - 1) and m.rflags & AC and m.cr0 & Cr0.AM:
+        _alignment_fault(m, linear, last, access)
+
+    frames = [_translate(m, linear, access, translations)]
+    if last >> 12 != linear >> 12:
+        frames.append(_translate(m, last & ~0xFFF, access, translations))
+    return _split(m, frames, linear & 0xFFF, size, access)
+
+
+def _alignment_fault(m: Machine, linear: int, last: int, access: int) -> None:
+    """#AC(0) (SDM Vol. 3A, 7.15, Interrupt 17). Whether it comes before #PF the manual does not say, so that is left open."""
+    try:
+        translate(m, linear, access, user=True)
+        translate(m, last, access, user=True)
+    except Fault:
+        raise NotModelled("misaligned access to a page that faults") from None
+    raise Fault(Vector.AC, 0, "SDM Vol. 3A, 7.15: a misaligned access at CPL 3 with CR0.AM and RFLAGS.AC")
+
+
+def _translate(m: Machine, linear: int, access: int, translations: Translations) -> int:
+    """Translate through the cache, filling it where no access to the page needs another check."""
+    known = translations.writes if access == WRITE else translations.reads
+    frame = known.get(linear >> 12)
+    if frame is None:
+        frame = translate(m, linear, access, translations.user)
+        page_of(m, frame)
+        if m.caching:
+            if access == WRITE:
+                writable_page(m, frame)
+            known[linear >> 12] = frame
+    return frame
+
+
+def _implicit_places(m: Machine, linear: int, size: int, access: int) -> list[Place]:
+    last = (linear + size - 1) & MASK64
+    require(canonical(linear) and canonical(last), Vector.GP, 0, "a system structure at a non-canonical address")
+    frames = [translate(m, linear, access, user=False, implicit=True)]
+    if last >> 12 != linear >> 12:
+        frames.append(translate(m, last & ~0xFFF, access, user=False, implicit=True))
+    return _split(m, frames, linear & 0xFFF, size, access)
+
+
+def _split(m: Machine, frames: list[int], offset: int, size: int, access: int) -> list[Place]:
+    get = writable_page if access == WRITE else page_of
+    first = min(size, PAGE - offset)
+    places: list[Place] = [(get(m, frames[0]), offset, offset + first)]
+    if len(frames) == 2:
+        places.append((get(m, frames[1]), 0, size - first))
+    return places
+
+
+def _forget_undefined(m: Machine, address: int, size: int) -> None:
+    for known in [word for word in m.undefined_words if word < address + size and address < word + 8]:
+        del m.undefined_words[known]

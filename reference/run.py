@@ -1,0 +1,91 @@
+"""Running a machine from its image to its end, one boundary at a time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from iced_x86 import Mnemonic
+
+from reference.bits import MASK64, RF, TF
+from reference.boot import boot, observe
+from reference.boundary import admit_arrivals, take_events
+from reference.decode import Instruction
+from reference.delivery import Ended, enter, from_fault
+from reference.faults import Fault, NotModelled, Shutdown
+from reference.fetch import fetch
+from reference.image import End, Image, Observation
+from reference.machine import Machine
+
+_SOFTWARE_INTERRUPTS: Final = frozenset({Mnemonic.INT, Mnemonic.INT3, Mnemonic.INT1})
+_TRAP_BY_RESULT: Final = frozenset({Mnemonic.SYSCALL, Mnemonic.SYSRET, Mnemonic.SYSRETQ})
+_KEEPS_RESUME: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
+
+
+def run(image: Image) -> Observation:
+    """Run `image` to its end and report what can be seen then."""
+    m = boot(image)
+    detail = ""
+    try:
+        end = _run_to_end(m, image.limit)
+    except Ended:
+        end = End.ENDED
+    except Shutdown:
+        end = End.SHUTDOWN
+    except NotModelled as reason:
+        end, detail = End.NOT_MODELLED, reason.what
+    return observe(m, image, end, detail)
+
+
+def _run_to_end(m: Machine, limit: int) -> End:
+    while m.retired < limit:
+        if not step(m):
+            return End.HALTED
+    return End.DID_NOT_END
+
+
+def step(m: Machine) -> bool:
+    """Pass one boundary and retire or fault one instruction; False when the processor is halted and nothing will wake it."""
+    if m.retired >= m.next_arrival:
+        admit_arrivals(m)
+    if (m.pending or m.shadow or m.shadowed or m.trap_pending or m.debug_hits) and take_events(m):
+        return True
+    if m.halted:
+        return False
+    try:
+        instruction = fetch(m)
+        single_step = m.rflags & TF
+        resume = m.rflags & RF
+        here = m.rip
+        m.rip = instruction.execute(m, instruction, (here + instruction.length) & MASK64)
+    except Fault as fault:
+        if m.debug_hits:
+            _drop_own_hits(m)
+        if fault.cr2 is not None:
+            m.cr2 = fault.cr2
+        enter(m, from_fault(fault, m.rip))
+        return True
+    m.retired += 1
+    m.repeating = m.rip == here and instruction.repeat
+    if resume and not m.repeating and instruction.mnemonic not in _KEEPS_RESUME:
+        m.rflags &= ~RF
+    if single_step or instruction.mnemonic in _TRAP_BY_RESULT:
+        m.trap_pending = _traps(m, instruction)
+    return True
+
+
+def _traps(m: Machine, instruction: Instruction) -> bool:
+    """Whether the single-step trap follows (SDM Vol. 3B, 18.3.1.4): TF as it was when the instruction began.
+
+    Software interrupts clear TF on their way; SYSCALL and SYSRET are judged by the TF they leave, so that a kernel that
+    masks TF is not trapped and a user instruction after SYSRET is not run first. The manual does not spell out the latter.
+    """
+    if instruction.mnemonic in _SOFTWARE_INTERRUPTS or m.blocking_shadow:
+        return False
+    return bool(m.rflags & TF) if instruction.mnemonic in _TRAP_BY_RESULT else True
+
+
+def _drop_own_hits(m: Machine) -> None:
+    """A faulting instruction reports no data breakpoint of its own; hits held by a MOV SS before it are not modelled."""
+    if m.shadowed:
+        raise NotModelled("fault after MOV SS with a data breakpoint pending")
+    m.debug_hits = 0

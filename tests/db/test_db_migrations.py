@@ -1,0 +1,78 @@
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from db_builders import a_campaign, a_finding, a_slice
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from db.engine import open_database
+from db.migrations import HEAD, REVISIONS
+from db.models import Base
+from db.queries import buckets, campaigns
+from db.store import save_slice, start_campaign
+from db.transactions import reading, writing
+
+DEPENDING_ON_BUCKET = ["finding", "bucket_hits", "bucket_target", "bucket"]
+
+
+def test_the_migrations_make_what_the_models_say(engine: Engine) -> None:
+    with reading(engine) as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+
+    assert differences == [], "write a migration that does this"
+
+
+def test_the_migrations_make_the_check_constraints_of_the_models(engine: Engine) -> None:
+    with reading(engine) as connection:
+        made = {check["name"] for table in Base.metadata.tables for check in inspect(connection).get_check_constraints(table)}
+
+    assert made == {"ck_bucket_kind", "ck_bucket_by"}
+
+
+def test_the_list_of_revisions_is_the_history() -> None:
+    config = Config()
+    config.set_main_option("script_location", "db:migrations")
+    script = ScriptDirectory.from_config(config)
+
+    assert tuple(reversed([step.revision for step in script.walk_revisions()])) == REVISIONS
+    assert script.get_current_head() == HEAD
+
+
+def test_every_constraint_has_a_name_for_a_later_migration_to_call_it_by(engine: Engine) -> None:
+    with reading(engine) as connection:
+        inspector = inspect(connection)
+        names = [inspector.get_pk_constraint(table)["name"] for table in Base.metadata.tables]
+        names += [key["name"] for table in Base.metadata.tables for key in inspector.get_foreign_keys(table)]
+        names += [unique["name"] for table in Base.metadata.tables for unique in inspector.get_unique_constraints(table)]
+
+    assert all(names)
+
+
+def test_a_migration_can_rebuild_a_table_that_others_refer_to(engine: Engine) -> None:
+    save_slice(engine, start_campaign(engine, a_campaign()), a_slice(0, [a_finding()]))
+
+    with writing(engine, migrating=True) as connection:
+        operations = Operations(MigrationContext.configure(connection))
+        recreate = "always" if connection.dialect.name == "sqlite" else "auto"
+        with operations.batch_alter_table("campaign", recreate=recreate) as batch:
+            batch.alter_column("core_version", nullable=True)
+
+    assert len(campaigns(engine)) == 1
+    assert buckets(engine)[0].hits == 1
+
+
+def test_a_migration_that_fails_half_way_leaves_the_database_as_it_was(url: str) -> None:
+    engine = open_database(url)
+    with writing(engine) as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+        Base.metadata.drop_all(connection, tables=[Base.metadata.tables[name] for name in DEPENDING_ON_BUCKET])
+
+    # The first step makes `bucket` anew and then stumbles over `campaign`.
+    with pytest.raises(DBAPIError, match="already exists"):
+        open_database(url)
+
+    assert not inspect(engine).has_table("bucket")
+    engine.dispose()
