@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, case, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.errors import DatabaseError, place
-from db.models import Base, Bucket, BucketHits, BucketTarget, Campaign, Case, Finding, Slice
+from db.models import Base, Bucket, BucketHits, BucketTarget, Campaign, Case, Finding, Slice, UtcDateTime
 from db.records import NewBucket, NewCampaign, NewCase, NewFinding, SliceResult, bucket_id
 from db.transactions import writing
 
@@ -78,23 +78,24 @@ def _insert_slice(connection: Connection, campaign_id: int, result: SliceResult)
         "tolerated": dict(result.tolerated),
         "crashes": result.crashes,
     }
-    statement = _insert(connection, Slice).values(row).on_conflict_do_nothing(index_elements=["campaign_id", "number"])
-    return connection.execute(statement.returning(Slice.id)).scalar()
+    statement = _insert_new(connection, Slice).values(row).returning(Slice.id)
+    return connection.execute(statement).scalar()
 
 
 def _save_buckets(connection: Connection, findings: Iterable[NewFinding], at: datetime) -> None:
-    # Updating also locks the row until the end, so the count in `_stored_findings` holds: no two slices fill one place.
-    statement = _insert(connection, Bucket)
-    seen = statement.excluded.last_seen
-    statement = statement.on_conflict_do_update(
-        index_elements=["id"],
-        set_={"last_seen": case((seen > Bucket.last_seen, seen), else_=Bucket.last_seen)},
-    )
     # The first description of a signature stays, as it does in the database.
     buckets: dict[str, NewBucket] = {}
     for finding in findings:
         buckets.setdefault(finding.bucket.id, finding.bucket)
-    connection.execute(statement, [_bucket_values(buckets[key], at) for key in sorted(buckets)])
+    keys = sorted(buckets)
+    # Not "on conflict do update": that watches one constraint, and PostgreSQL then fails on the other (signature) in a race.
+    connection.execute(_insert_new(connection, Bucket), [_bucket_values(buckets[key], at) for key in keys])
+
+    # Updating also locks the row until the end, so the count in `_stored_findings` holds: no two slices fill one place.
+    seen = bindparam("seen", type_=UtcDateTime())
+    last_seen = case((Bucket.last_seen < seen, seen), else_=Bucket.last_seen)
+    statement = update(Bucket).where(Bucket.id == bindparam("key")).values(last_seen=last_seen)
+    connection.execute(statement, [{"key": key, "seen": at} for key in keys])
 
 
 def _bucket_values(bucket: NewBucket, at: datetime) -> dict[str, Any]:
@@ -124,8 +125,7 @@ def _save_hits(connection: Connection, slice_id: int, hits: Mapping[str, int]) -
 
 def _save_targets(connection: Connection, findings: Iterable[NewFinding]) -> None:
     pairs = sorted({(finding.bucket.id, finding.case.target) for finding in findings})
-    statement = _insert(connection, BucketTarget).on_conflict_do_nothing()
-    connection.execute(statement, [{"bucket_id": bucket, "target": target} for bucket, target in pairs])
+    connection.execute(_insert_new(connection, BucketTarget), [{"bucket_id": bucket, "target": target} for bucket, target in pairs])
 
 
 def _stored_findings(connection: Connection, campaign_id: int) -> dict[str, int]:
@@ -158,8 +158,7 @@ def _key(finding: NewFinding) -> tuple[str, str, str, str]:
 def _save_cases(connection: Connection, findings: Iterable[NewFinding]) -> None:
     cases = {finding.case.digest: finding.case for finding in findings}
     if cases:
-        statement = _insert(connection, Case).on_conflict_do_nothing()
-        connection.execute(statement, [_case_values(digest, cases[digest]) for digest in sorted(cases)])
+        connection.execute(_insert_new(connection, Case), [_case_values(digest, cases[digest]) for digest in sorted(cases)])
 
 
 def _case_values(digest: str, new: NewCase) -> dict[str, Any]:
@@ -189,9 +188,11 @@ def _save_findings(connection: Connection, campaign_id: int, findings: Iterable[
         for finding in findings
     ]
     if rows:
-        connection.execute(_insert(connection, Finding).on_conflict_do_nothing(), rows)
+        connection.execute(_insert_new(connection, Finding), rows)
 
 
-def _insert(connection: Connection, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that can be told what to do on a conflict; the two databases spell it the same, SQLAlchemy does not."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+def _insert_new(connection: Connection, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that passes over a row which is there already, whichever constraint says so."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()

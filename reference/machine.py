@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from reference.bits import AC, FIXED, IF
 from reference.descriptors import Segment
 from reference.image import GPRS, Delivery, Event, Image
-from reference.profiles import Profile
+from reference.profiles import Cr0, Cr4, Profile
+
+if TYPE_CHECKING:
+    from reference.decode import Instruction
 
 ES, CS, SS, DS, FS, GS = range(6)
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11 = range(12)
@@ -18,19 +23,22 @@ class Translations:
     """Linear pages whose translation is known to succeed: linear page number to physical page number.
 
     A cache as SDM Vol. 3A 4.10 allows one. It holds only what needs no further check, and is emptied by whatever could
-    change an answer; page tables are not mapped in any target, so a store cannot.
+    change an answer; page tables are not mapped in any target, so a store cannot. `fetches` leads straight to the decoded
+    instructions of a page, by offset.
     """
 
-    __slots__ = ("fetches", "reads", "user", "writes")
+    __slots__ = ("caching", "fetches", "reads", "user", "writes")
 
     def __init__(self, user: bool) -> None:
         self.user = user
+        self.caching = True
         self.reads: dict[int, int] = {}
         self.writes: dict[int, int] = {}
-        self.fetches: dict[int, int] = {}
+        self.fetches: dict[int, dict[int, Instruction]] = {}
 
-    def forget(self) -> None:
-        """Drop every translation."""
+    def reset(self, caching: bool) -> None:
+        """Drop every translation, and say whether new ones may be kept."""
+        self.caching = caching
         self.reads.clear()
         self.writes.clear()
         self.fetches.clear()
@@ -42,7 +50,7 @@ class Machine:
     __slots__ = (
         "arrivals",
         "blocking_shadow",
-        "caching",
+        "code_frames",
         "cpl",
         "cr0",
         "cr2",
@@ -65,6 +73,7 @@ class Machine:
         "idtr_limit",
         "kernel_gs_base",
         "ldtr",
+        "limit",
         "lstar",
         "next_arrival",
         "nmi_blocked",
@@ -144,13 +153,15 @@ class Machine:
         self.pending: list[Event] = []
         self.retired = 0
         self.end_vector = image.end_vector
+        self.limit = image.limit
         self.deliveries: list[Delivery] = []
 
         self.undefined = 0
         """Flags whose present value the manual leaves undefined."""
         self.undefined_words: dict[int, int] = {}
         """Physical address of an RFLAGS image in memory to its undefined bits."""
-        self.caching = True
+        self.code_frames: set[int] = set()
+        """Physical pages that instructions were fetched from: a write to one empties `fetches`."""
         self.user = Translations(user=True)
         self.supervisor = Translations(user=False)
         self.translations = self.supervisor
@@ -212,10 +223,10 @@ def set_rflags(m: Machine, value: int) -> None:
 
 def access_rules_changed(m: Machine) -> None:
     """Forget every translation: a control register, RFLAGS.AC or a debug register changed what an access has to check."""
-    m.user.forget()
-    m.supervisor.forget()
-    alignment_checked = bool(m.rflags & AC) and bool(m.cr0 >> 18 & 1)
-    m.caching = not alignment_checked and not _watches_data(m.dr7)
+    watched = _watches_data(m.dr7)
+    ac = bool(m.rflags & AC)
+    m.user.reset(caching=not watched and not (ac and m.cr0 & Cr0.AM))
+    m.supervisor.reset(caching=not watched and not (ac and m.cr4 & Cr4.SMAP))
 
 
 def _watches_data(dr7: int) -> bool:

@@ -49,7 +49,12 @@ def check_store(m: Machine, linear: int, size: int, stack: bool = False) -> None
 
 def load_implicit(m: Machine, linear: int, size: int) -> int:
     """Read a descriptor, gate or TSS field: a supervisor access whatever the CPL is (SDM Vol. 3A, 4.6.1)."""
-    return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in _implicit_places(m, linear, size, READ)), "little")
+    frame = m.supervisor.reads.get(linear >> 12)
+    offset = linear & 0xFFF
+    if frame is None or offset + size > PAGE:
+        return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in _implicit_places(m, linear, size, READ)), "little")
+    value: int = UNPACK[size](m.pages[frame], offset)[0]
+    return value
 
 
 def store_implicit(m: Machine, linear: int, size: int, value: int) -> None:
@@ -118,14 +123,14 @@ def _alignment_fault(m: Machine, linear: int, last: int, access: int) -> None:
     raise Fault(Vector.AC, 0, "SDM Vol. 3A, 7.15: a misaligned access at CPL 3 with CR0.AM and RFLAGS.AC")
 
 
-def _translate(m: Machine, linear: int, access: int, translations: Translations) -> int:
+def _translate(m: Machine, linear: int, access: int, translations: Translations, implicit: bool = False) -> int:
     """Translate through the cache, filling it where no access to the page needs another check."""
     known = translations.writes if access == WRITE else translations.reads
     frame = known.get(linear >> 12)
     if frame is None:
-        frame = translate(m, linear, access, translations.user)
+        frame = translate(m, linear, access, translations.user, implicit)
         page_of(m, frame)
-        if m.caching:
+        if translations.caching:
             if access == WRITE:
                 writable_page(m, frame)
             known[linear >> 12] = frame
@@ -135,9 +140,9 @@ def _translate(m: Machine, linear: int, access: int, translations: Translations)
 def _implicit_places(m: Machine, linear: int, size: int, access: int) -> list[Place]:
     last = (linear + size - 1) & MASK64
     require(canonical(linear) and canonical(last), Vector.GP, 0, "a system structure at a non-canonical address")
-    frames = [translate(m, linear, access, user=False, implicit=True)]
+    frames = [_translate(m, linear, access, m.supervisor, implicit=True)]
     if last >> 12 != linear >> 12:
-        frames.append(translate(m, last & ~0xFFF, access, user=False, implicit=True))
+        frames.append(_translate(m, last & ~0xFFF, access, m.supervisor, implicit=True))
     return _split(m, frames, linear & 0xFFF, size, access)
 
 

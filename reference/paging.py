@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from reference.bits import AC
+from reference.bits import AC, MASK64
 from reference.faults import Fault, NotModelled, Vector
 from reference.machine import Machine
 from reference.profiles import Cr0, Cr4, Efer
@@ -46,6 +46,9 @@ def writable_page(m: Machine, frame: int) -> bytearray:
     if isinstance(page, bytes):
         page = bytearray(page)
         m.pages[frame] = page
+        if frame in m.code_frames:
+            m.user.fetches.clear()
+            m.supervisor.fetches.clear()
     return page
 
 
@@ -55,34 +58,42 @@ def translate(m: Machine, linear: int, access: int, user: bool, implicit: bool =
     `user` is a user-mode access (CPL 3 and not implicit); `implicit` a supervisor access to a system structure, for which
     RFLAGS.AC does not lift SMAP (SDM Vol. 3A, 4.6.1).
     """
-    entries = _walk(m, linear, access, user)
-    _check_rights(m, linear, access, user, implicit, [entry for _, _, entry in entries])
-
-    for level, (frame, offset, entry) in enumerate(entries):
-        wanted = entry | ACCESSED | (DIRTY if access == WRITE and level == 3 else 0)
-        if wanted != entry:
-            _QWORD.pack_into(writable_page(m, frame), offset, wanted)
-    return (entries[3][2] & ADDRESS) >> 12
-
-
-def _walk(m: Machine, linear: int, access: int, user: bool) -> list[tuple[int, int, int]]:
-    """The four entries that map `linear`, each with where it stands: (physical page, offset, value)."""
-    entries = []
+    reserved = _reserved(m)
+    common, combined = MASK64, 0
     table = m.cr3 & ADDRESS
-    for shift in (39, 30, 21, 12):
-        offset = (linear >> shift & 0x1FF) * 8
-        entry: int = _QWORD.unpack_from(page_of(m, table >> 12), offset)[0]
+    for shift in _SHIFTS:
+        entry: int = _QWORD.unpack_from(page_of(m, table >> 12), (linear >> shift & 0x1FF) * 8)[0]
         if not entry & PRESENT:
-            raise _page_fault(m, linear, access, user, 0, "paging: the translation is not present (SDM Vol. 3A, 4.7)")
-        if entry & _reserved(m):
-            raise _page_fault(
-                m, linear, access, user, ERROR_PRESENT | ERROR_RESERVED, "paging: a reserved bit is set in a paging-structure entry"
-            )
+            raise _page_fault(m, linear, access, user, 0, "SDM Vol. 3A, 4.7: the translation is not present")
+        if entry & reserved:
+            rule = "SDM Vol. 3A, 4.7: a reserved bit is set in a paging-structure entry"
+            raise _page_fault(m, linear, access, user, ERROR_PRESENT | ERROR_RESERVED, rule)
         if entry & PAGE_SIZE and shift != 12:
             raise NotModelled("large page")
-        entries.append((table >> 12, offset, entry))
+        common &= entry
+        combined |= entry
         table = entry & ADDRESS
-    return entries
+    _check_rights(m, linear, access, user, implicit, common, combined)
+
+    if not common & ACCESSED or (access == WRITE and not entry & DIRTY):
+        _mark(m, linear, access)
+    return table >> 12
+
+
+_SHIFTS: Final = (39, 30, 21, 12)
+
+
+def _mark(m: Machine, linear: int, access: int) -> None:
+    """Set the accessed flag of every entry on the way, and the dirty flag of the last on a write (SDM Vol. 3A, 4.8)."""
+    table = m.cr3 & ADDRESS
+    for shift in _SHIFTS:
+        offset = (linear >> shift & 0x1FF) * 8
+        page = page_of(m, table >> 12)
+        entry: int = _QWORD.unpack_from(page, offset)[0]
+        wanted = entry | ACCESSED | (DIRTY if access == WRITE and shift == 12 else 0)
+        if wanted != entry:
+            _QWORD.pack_into(writable_page(m, table >> 12), offset, wanted)
+        table = entry & ADDRESS
 
 
 def _reserved(m: Machine) -> int:
@@ -91,26 +102,23 @@ def _reserved(m: Machine) -> int:
     return beyond if m.efer & Efer.NXE else beyond | NO_EXECUTE
 
 
-def _check_rights(m: Machine, linear: int, access: int, user: bool, implicit: bool, entries: list[int]) -> None:
-    """Raise #PF unless the four entries together allow the access (SDM Vol. 3A, 4.6.1)."""
-    user_page = all(entry & USER for entry in entries)
-    writable = all(entry & WRITABLE for entry in entries)
-    executable = not any(entry & NO_EXECUTE for entry in entries)
-
+def _check_rights(m: Machine, linear: int, access: int, user: bool, implicit: bool, common: int, combined: int) -> None:
+    """Raise #PF unless the entries together allow the access: `common` has the bits set in all, `combined` in any (SDM Vol. 3A, 4.6.1)."""
+    user_page = common & USER
     if user:
-        allowed, rule = user_page, "paging: a user-mode access to a supervisor page"
+        allowed, rule = bool(user_page), "SDM Vol. 3A, 4.6.1: a user-mode access to a supervisor page"
     elif user_page and access == FETCH:
-        allowed, rule = not m.cr4 & Cr4.SMEP, "paging: a supervisor fetch from a user page with CR4.SMEP"
+        allowed, rule = not m.cr4 & Cr4.SMEP, "SDM Vol. 3A, 4.6.1: a supervisor fetch from a user page with CR4.SMEP"
     elif user_page:
         lifted = bool(m.rflags & AC) and not implicit
-        allowed, rule = not m.cr4 & Cr4.SMAP or lifted, "paging: a supervisor access to a user page with CR4.SMAP and RFLAGS.AC clear"
+        allowed, rule = not m.cr4 & Cr4.SMAP or lifted, "SDM Vol. 3A, 4.6.1: a supervisor access to a user page with CR4.SMAP and AC clear"
     else:
         allowed, rule = True, ""
 
-    if allowed and access == WRITE and not writable and (user or m.cr0 & Cr0.WP):
-        allowed, rule = False, "paging: a write to a read-only page"
-    if allowed and access == FETCH and not executable:
-        allowed, rule = False, "paging: a fetch from a no-execute page"
+    if allowed and access == WRITE and not common & WRITABLE and (user or m.cr0 & Cr0.WP):
+        allowed, rule = False, "SDM Vol. 3A, 4.6.1: a write to a read-only page"
+    if allowed and access == FETCH and combined & NO_EXECUTE:
+        allowed, rule = False, "SDM Vol. 3A, 4.6.1: a fetch from a no-execute page"
     if not allowed:
         raise _page_fault(m, linear, access, user, ERROR_PRESENT, rule)
 

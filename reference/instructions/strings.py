@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reference.bits import DF, MASK32
+from reference.bits import DF, TF
+from reference.debug import ENABLES
 from reference.decode import Instruction
 from reference.machine import RAX, RCX, RDI, RSI, Machine
 from reference.memory import load, physical, store
@@ -16,18 +17,23 @@ from reference.operands import Memory
 
 
 def _repeated(m: Machine, i: Instruction, end: int, iteration: Callable[[Machine, Instruction, int], None]) -> int:
-    """Run one iteration; the count is RCX, or ECX with a 67 prefix."""
+    """Run one iteration, and the next ones too as long as no boundary between them matters; the count is RCX, or ECX with a 67 prefix."""
     operand = i.destination
     assert isinstance(operand, Memory)
-    mask = operand.mask
-    if i.repeat and m.gpr[RCX] & mask == 0:
-        return end
     step = -operand.size if m.rflags & DF else operand.size
-    iteration(m, i, step)
     if not i.repeat:
+        iteration(m, i, step)
         return end
-    m.gpr[RCX] = (m.gpr[RCX] - 1) & mask if mask == MASK32 else m.gpr[RCX] - 1
-    return m.rip if m.gpr[RCX] & mask else end
+    mask = operand.mask
+    while m.gpr[RCX] & mask:
+        iteration(m, i, step)
+        m.gpr[RCX] = (m.gpr[RCX] - 1) & mask
+        if not m.gpr[RCX] & mask:
+            break
+        if m.retired + 1 >= m.next_arrival or m.rflags & TF or m.pending or m.dr7 & ENABLES or m.retired > m.limit:
+            return m.rip
+        m.retired += 1
+    return end
 
 
 def _advance(m: Machine, register: int, step: int, mask: int) -> None:

@@ -56,8 +56,7 @@ def test_a_migration_can_rebuild_a_table_that_others_refer_to(engine: Engine) ->
 
     with writing(engine, migrating=True) as connection:
         operations = Operations(MigrationContext.configure(connection))
-        recreate = "always" if connection.dialect.name == "sqlite" else "auto"
-        with operations.batch_alter_table("campaign", recreate=recreate) as batch:
+        with operations.batch_alter_table("campaign") as batch:
             batch.alter_column("core_version", nullable=True)
 
     assert len(campaigns(engine)) == 1

@@ -1,0 +1,53 @@
+"""From a case to the image of its machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+from fuzzer.case import Case
+from fuzzer.targets.layout import END_VECTOR, PAGE
+from fuzzer.targets.registry import TARGETS
+from fuzzer.targets.tables import FRAMES
+from fuzzer.targets.target import SCRATCH, Patch, default_registers
+from reference.image import Image
+from reference.profiles import PROFILES
+
+LIMITS = {"linux4": 1500, "snippets": 200}
+"""Boundaries after which a run has failed to end: several times the longest path of the target."""
+
+
+def build(case: Case) -> Image:
+    """The machine of a canonical case at its first instant."""
+    pages, registers = _scenario(case.target, case.scenario, case.profile)
+    return Image(
+        profile=PROFILES[case.profile],
+        registers={**registers, **dict(case.registers)} if case.registers else registers,
+        pages=patched(pages, case.memory) if case.memory else pages,
+        events=case.events,
+        end_vector=END_VECTOR,
+        scratch=SCRATCH,
+        limit=LIMITS[case.target],
+    )
+
+
+@cache
+def _scenario(target_name: str, scenario_name: str, profile_name: str) -> tuple[Mapping[int, bytes], Mapping[str, int]]:
+    """Pages and registers before the case's own differences: the same objects each time, so that a core can tell."""
+    target = TARGETS[target_name]
+    scenario = target.scenario(scenario_name)
+    registers = default_registers(PROFILES[profile_name], scenario.cpl)
+    return patched(target.pages, scenario.memory), {**registers, **scenario.registers}
+
+
+def patched(pages: Mapping[int, bytes], patches: Iterable[Patch]) -> dict[int, bytes]:
+    """`pages` with patches applied; pages that no patch touches are the same objects."""
+    result = dict(pages)
+    for piece in patches:
+        frame, offset, data = FRAMES[piece.region] + piece.offset // PAGE, piece.offset % PAGE, piece.data
+        while data:
+            page = result[frame]
+            result[frame] = (page[:offset] + data[: PAGE - offset] + page[offset + len(data) :])[:PAGE]
+            data = data[PAGE - offset :]
+            frame, offset = frame + 1, 0
+    return result
