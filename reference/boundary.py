@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from reference.debug import take_trap
+from reference.bits import TF
+from reference.debug import ENABLES, take_trap
 from reference.delivery import Entry, Source, enter
 from reference.faults import NotModelled, Shutdown, Vector
 from reference.image import Event, EventKind
@@ -31,15 +32,14 @@ def admit_arrivals(m: Machine) -> None:
 def take_events(m: Machine) -> bool:
     """Deliver the first event that the architecture allows at this boundary; whether there was one."""
     shadow, blocking = m.shadow, m.blocking_shadow
-    if blocking and m.shadowed and m.pending:
-        raise NotModelled("an event pending after two loads of SS in a row")
+    _leave_model_where_open(m)
     _end_shadow(m)
     m.shadowed = blocking
     if event := _choose(m, EventKind.MACHINE_CHECK, allowed=True):
-        if not m.cr4 & Cr4.MCE:
-            raise Shutdown
+        _start_machine_check(m)
         _take(m, event, Vector.MC)
     elif not blocking and take_trap(m):
+        m.halted = False
         enter(m, Entry(Vector.DB, Source.TRAP, m.rip, resume=m.repeating))
     elif event := _choose(m, EventKind.NMI, allowed=not m.nmi_blocked and not blocking):
         m.nmi_blocked = True
@@ -50,6 +50,26 @@ def take_events(m: Machine) -> bool:
         return False
     m.shadowed = False
     return True
+
+
+def _start_machine_check(m: Machine) -> None:
+    """Shut down where no machine check can be delivered: CR4.MCE is 0, or MCG_STATUS.MCIP is still 1 (SDM Vol. 3B, 16.3.1.2)."""
+    if not m.cr4 & Cr4.MCE or m.machine_check_in_progress:
+        raise Shutdown
+    m.machine_check_in_progress = True
+
+
+def _leave_model_where_open(m: Machine) -> None:
+    """What the manual leaves open: a second load of SS in a row (SDM Vol. 3A, 7.8.3), an NMI after STI (SDM Vol. 2B, STI), a debug
+    trap that a machine check overtakes (SDM Vol. 3A, 7.9); and whether interrupts pass the task priority is the platform's choice."""
+    if m.blocking_shadow and m.shadowed and (m.pending or m.debug_hits or m.rflags & TF or m.dr7 & ENABLES):
+        raise NotModelled("an event after two loads of SS in a row")
+    if m.shadow and not m.blocking_shadow and not m.nmi_blocked and _choose(m, EventKind.NMI, allowed=True):
+        raise NotModelled("an NMI pending right after STI")
+    if (m.trap_pending or m.debug_hits) and _choose(m, EventKind.MACHINE_CHECK, allowed=True):
+        raise NotModelled("a machine check together with a debug trap")
+    if m.cr8 and any(event.kind is EventKind.INTERRUPT and event.vector >> 4 <= m.cr8 for event in m.pending):
+        raise NotModelled("an interrupt that the task priority may hold")
 
 
 def _choose(m: Machine, kind: EventKind, allowed: bool) -> Event | None:

@@ -30,14 +30,17 @@ def _enabled(m: Machine) -> list[tuple[int, int, int]]:
 
 
 def check_code_breakpoint(m: Machine) -> None:
-    """Raise the #DB of an instruction breakpoint at RIP, unless RFLAGS.RF suppresses it (SDM Vol. 3B, 18.3.1.1)."""
+    """Raise the #DB of an instruction breakpoint at RIP, unless RFLAGS.RF suppresses it (SDM Vol. 3B, 18.3.1.1).
+
+    After a load of SS it is suppressed as if RF were set (SDM Vol. 3A, 7.8.3).
+    """
     hits = 0
     for n, kind, length in _enabled(m):
+        if kind == _EXECUTE and length:
+            raise NotModelled("instruction breakpoint with a length other than 1")
         if kind == _EXECUTE and m.dr[n] == m.rip:
-            if length:
-                raise NotModelled("instruction breakpoint with a length other than 1")
             hits |= 1 << n
-    if hits and not m.rflags & RF:
+    if hits and not m.rflags & RF and not m.shadowed:
         m.dr6 |= hits
         rule = "SDM Vol. 3B, 18.3.1.1: an instruction breakpoint, reported before the instruction runs"
         raise Fault(Vector.DB, None, rule, resume=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from iced_x86 import Decoder, DecoderError, DecoderOptions, MemorySizeExt, OpKind, Register, RegisterExt
+from iced_x86 import Decoder, DecoderError, DecoderOptions, InstructionInfoFactory, MemorySizeExt, OpAccess, OpKind, Register, RegisterExt
 from iced_x86 import Instruction as Decoded
 
 from reference.bits import MASK32, MASK64
@@ -15,6 +15,9 @@ from reference.operands import Gpr8, Gpr16, Gpr32, Gpr64, Immediate, Memory, Ope
 
 LONGEST: Final = 15
 """Bytes in the longest instruction (SDM Vol. 2A, 2.3.11)."""
+
+_INFO: Final = InstructionInfoFactory()
+_REWRITES: Final = (OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
 
 Execute = Callable[[Machine, "Instruction", int], int]
 """What an instruction does: machine, instruction, address of the next one in memory; returns the next RIP."""
@@ -34,6 +37,7 @@ class Instruction:
         "name",
         "operands",
         "repeat",
+        "rewrites_memory",
         "slot",
         "source",
         "target",
@@ -45,7 +49,12 @@ class Instruction:
         self.code: int = decoded.code
         self.mnemonic: int = decoded.mnemonic
         self.length: int = decoded.len
-        self.repeat: bool = decoded.has_rep_prefix or decoded.has_repne_prefix
+        self.repeat: bool = decoded.is_string_instruction and decoded.has_rep_prefix
+        """One execution is one of several iterations."""
+        self.rewrites_memory: bool = (
+            decoded.op_count > 0 and decoded.op0_kind == OpKind.MEMORY and _INFO.info(decoded).op0_access in _REWRITES
+        )
+        """The first operand is in memory, and is read before it is written."""
         self.condition: int = decoded.condition_code - 1
         """Of Jcc, SETcc and CMOVcc: the low four bits of the opcode."""
         self.slot = abs(decoded.stack_pointer_increment)

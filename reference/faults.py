@@ -74,6 +74,11 @@ def vector_name(vector: int) -> str:
     return info.name if info else f"vector {vector:#x}"
 
 
+def exception_name(vector: int, error_code: int | None) -> str:
+    """`#GP(0x10)`, `#UD`: an exception with its error code if it has one."""
+    return vector_name(vector) if error_code is None else f"{vector_name(vector)}({error_code:#x})"
+
+
 class Fault(Exception):
     """An exception of the architecture, raised where the rule that demands it stands.
 

@@ -143,3 +143,24 @@ class Observation:
     def register(self, name: str) -> int:
         """The value of one register by its name in REGISTERS."""
         return self.registers[REGISTER_INDEX[name]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A run at one boundary, for explaining where two runs part: the state there and what led to it.
+
+    `raised` names the exception that the instruction met first, `rule` why (the specification only); `delivered` are the
+    handlers entered on the way. `memory` holds the pages that differ from the image so far.
+    """
+
+    retired: int
+    registers: tuple[int, ...]
+    memory: Mapping[int, bytes]
+    delivered: tuple[Delivery, ...] = ()
+    raised: str = ""
+    rule: str = ""
+    asynchronous: bool = False
+    """An event from outside was delivered; no instruction ran."""
+    undefined: Undefined = field(default_factory=Undefined)
+    end: End | None = None
+    detail: str = ""

@@ -11,6 +11,7 @@ from reference.profiles import Cr0, Cr4, Profile
 
 if TYPE_CHECKING:
     from reference.decode import Instruction
+    from reference.faults import Fault
 
 ES, CS, SS, DS, FS, GS = range(6)
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11 = range(12)
@@ -72,9 +73,11 @@ class Machine:
         "idtr_base",
         "idtr_limit",
         "kernel_gs_base",
+        "last_fault",
         "ldtr",
         "limit",
         "lstar",
+        "machine_check_in_progress",
         "next_arrival",
         "nmi_blocked",
         "pages",
@@ -141,6 +144,8 @@ class Machine:
         self.shadowed = False
         """The instruction about to run stands in a shadow of MOV SS or POP SS."""
         self.nmi_blocked = False
+        self.machine_check_in_progress = False
+        """MCG_STATUS.MCIP, which nothing in the model can clear."""
         self.halted = False
         self.repeating = False
         """RIP stands between two iterations of a repeated string instruction."""
@@ -155,6 +160,8 @@ class Machine:
         self.end_vector = image.end_vector
         self.limit = image.limit
         self.deliveries: list[Delivery] = []
+        self.last_fault: Fault | None = None
+        """The exception that an instruction met last, for traces."""
 
         self.undefined = 0
         """Flags whose present value the manual leaves undefined."""

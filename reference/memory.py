@@ -139,7 +139,8 @@ def _translate(m: Machine, linear: int, access: int, translations: Translations,
 
 def _implicit_places(m: Machine, linear: int, size: int, access: int) -> list[Place]:
     last = (linear + size - 1) & MASK64
-    require(canonical(linear) and canonical(last), Vector.GP, 0, "a system structure at a non-canonical address")
+    if not (canonical(linear) and canonical(last)):
+        raise NotModelled("a system structure at a non-canonical address")
     frames = [_translate(m, linear, access, m.supervisor, implicit=True)]
     if last >> 12 != linear >> 12:
         frames.append(_translate(m, last & ~0xFFF, access, m.supervisor, implicit=True))

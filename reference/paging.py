@@ -65,7 +65,7 @@ def translate(m: Machine, linear: int, access: int, user: bool, implicit: bool =
         entry: int = _QWORD.unpack_from(page_of(m, table >> 12), (linear >> shift & 0x1FF) * 8)[0]
         if not entry & PRESENT:
             raise _page_fault(m, linear, access, user, 0, "SDM Vol. 3A, 4.7: the translation is not present")
-        if entry & reserved:
+        if entry & reserved or (shift == 39 and entry & PAGE_SIZE):
             rule = "SDM Vol. 3A, 4.7: a reserved bit is set in a paging-structure entry"
             raise _page_fault(m, linear, access, user, ERROR_PRESENT | ERROR_RESERVED, rule)
         if entry & PAGE_SIZE and shift != 12:
@@ -97,7 +97,10 @@ def _mark(m: Machine, linear: int, access: int) -> None:
 
 
 def _reserved(m: Machine) -> int:
-    """Bits that must be 0 in every entry: the address bits past MAXPHYADDR, and NX while EFER.NXE is 0 (SDM Vol. 3A, 4.5.4)."""
+    """Bits that must be 0 in every entry: the address bits past MAXPHYADDR, and NX while EFER.NXE is 0 (SDM Vol. 3A, 4.5.4).
+
+    A PML4 entry maps no page, so its PS bit is reserved as well.
+    """
     beyond = ADDRESS & ~((1 << m.profile.physical_address_bits) - 1)
     return beyond if m.efer & Efer.NXE else beyond | NO_EXECUTE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from iced_x86 import Mnemonic
@@ -11,10 +12,11 @@ from reference.boot import boot, observe
 from reference.boundary import admit_arrivals, take_events
 from reference.decode import Instruction
 from reference.delivery import Ended, enter, from_fault
-from reference.faults import Fault, NotModelled, Shutdown
+from reference.faults import Fault, NotModelled, Shutdown, exception_name
 from reference.fetch import fetch
-from reference.image import End, Image, Observation
+from reference.image import End, Image, Observation, Step
 from reference.machine import Machine
+from reference.paging import ERROR_WRITE
 
 _SOFTWARE_INTERRUPTS: Final = frozenset({Mnemonic.INT, Mnemonic.INT3, Mnemonic.INT1})
 _TRAP_BY_RESULT: Final = frozenset({Mnemonic.SYSCALL, Mnemonic.SYSRET, Mnemonic.SYSRETQ})
@@ -23,8 +25,11 @@ _KEEPS_RESUME: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ}
 
 def run(image: Image) -> Observation:
     """Run `image` to its end and report what can be seen then."""
-    m = boot(image)
     detail = ""
+    try:
+        m = boot(image)
+    except (Fault, NotModelled) as reason:
+        return Observation(End.NOT_MODELLED, detail=f"initial state: {reason}")
     try:
         end = _run_to_end(m, image.limit)
     except Ended:
@@ -37,7 +42,8 @@ def run(image: Image) -> Observation:
 
 
 def _run_to_end(m: Machine, limit: int) -> End:
-    while m.retired < limit:
+    # Deliveries are counted too: a handler whose own fetch faults is entered for ever, and nothing retires.
+    while m.retired < limit and len(m.deliveries) < limit:
         if not step(m):
             return End.HALTED
     return End.DID_NOT_END
@@ -53,16 +59,17 @@ def step(m: Machine) -> bool:
         return False
     try:
         instruction = fetch(m)
-        single_step = m.rflags & TF
-        resume = m.rflags & RF
-        here = m.rip
+    except Fault as fault:
+        _fault(m, fault)
+        return True
+    single_step = m.rflags & TF
+    resume = m.rflags & RF
+    here = m.rip
+    try:
         m.rip = instruction.execute(m, instruction, (here + instruction.length) & MASK64)
     except Fault as fault:
-        if m.debug_hits:
-            _drop_own_hits(m)
-        if fault.cr2 is not None:
-            m.cr2 = fault.cr2
-        enter(m, from_fault(fault, m.rip))
+        _leave_model_where_open(instruction, fault)
+        _fault(m, fault)
         return True
     m.retired += 1
     m.repeating = m.rip == here and instruction.repeat
@@ -71,6 +78,52 @@ def step(m: Machine) -> bool:
     if single_step or instruction.mnemonic in _TRAP_BY_RESULT:
         m.trap_pending = _traps(m, instruction)
     return True
+
+
+def _fault(m: Machine, fault: Fault) -> None:
+    """Deliver the fault of the instruction at RIP."""
+    if m.debug_hits:
+        _drop_own_hits(m)
+    if fault.cr2 is not None:
+        m.cr2 = fault.cr2
+    enter(m, from_fault(fault, m.rip))
+
+
+def _leave_model_where_open(instruction: Instruction, fault: Fault) -> None:
+    """The manual does not say whether an operand that is read and then written faults as a read or as a write, if neither is allowed."""
+    if instruction.rewrites_memory and fault.error_code is not None and fault.cr2 is not None and not fault.error_code & ERROR_WRITE:
+        raise NotModelled("page fault of a read-modify-write")
+
+
+def trace(image: Image) -> Iterator[Step]:
+    """Run `image` one boundary at a time, a step for each; the last one says how the run ended."""
+    m = boot(image)
+    limit, m.limit = image.limit, -1  # one iteration of REP at a time
+    end, detail = None, ""
+    yield _view(m, image, 0, None, "")
+    while end is None:
+        known, retired, m.last_fault = len(m.deliveries), m.retired, None
+        try:
+            end = None if m.retired < limit else End.DID_NOT_END
+            if end is None and not step(m):
+                end = End.HALTED
+        except Ended:
+            end = End.ENDED
+        except Shutdown:
+            end = End.SHUTDOWN
+        except NotModelled as reason:
+            end, detail = End.NOT_MODELLED, reason.what
+        yield _view(m, image, known, end, detail, asynchronous=m.retired == retired and m.last_fault is None)
+
+
+def _view(m: Machine, image: Image, known: int, end: End | None, detail: str, asynchronous: bool = False) -> Step:
+    seen = observe(m, image, End.DID_NOT_END)
+    fault = m.last_fault
+    raised = exception_name(fault.vector, fault.error_code) if fault else ""
+    rule = fault.rule if fault else ""
+    return Step(
+        m.retired, seen.registers, seen.memory, tuple(m.deliveries[known:]), raised, rule, asynchronous, seen.undefined, end, detail
+    )
 
 
 def _traps(m: Machine, instruction: Instruction) -> bool:

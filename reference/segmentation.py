@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from reference.bits import MASK64
+from typing import Final
+
+from reference.bits import MASK64, canonical
 from reference.descriptors import TYPE_ACCESSED, Descriptor, Segment
 from reference.faults import Fault, NotModelled, Vector, require
-from reference.machine import FS, GS, SS, Machine, set_cpl
+from reference.machine import CS, DS, ES, FS, GS, SS, Machine, set_cpl
 from reference.memory import load_implicit, store_implicit
+
+DATA_SEGMENTS: Final = (ES, DS, FS, GS)
 
 
 def is_null(selector: int) -> bool:
@@ -25,10 +29,12 @@ def descriptor_address(m: Machine, selector: int, size: int = 8) -> int | None:
 
 
 def read_descriptor(m: Machine, selector: int, vector: int = Vector.GP, external: int = 0) -> Descriptor:
-    """The descriptor of a selector that is not null; past the table's limit is a fault with the selector as its error code."""
+    """The descriptor of a selector that is not null; one that cannot be reached is a fault with the selector as its error code."""
     address = descriptor_address(m, selector)
     if address is None:
         raise Fault(vector, selector & 0xFFFC | external, "the selector is past the limit of its descriptor table")
+    if not (canonical(address) and canonical(address + 7)):
+        raise Fault(vector, selector & 0xFFFC | external, "the descriptor stands at a non-canonical address")
     return Descriptor(load_implicit(m, address, 8))
 
 
@@ -88,7 +94,11 @@ def stack_segment(m: Machine, selector: int, cpl: int) -> Segment:
 def enter_code_segment(m: Machine, selector: int, descriptor: Descriptor, cpl: int) -> None:
     """Load CS with a descriptor that has been checked, RPL set to the new CPL."""
     selector = selector & 0xFFFC | cpl
-    m.segments[1] = Segment.from_descriptor(selector, mark_accessed(m, selector, descriptor))
+    try:
+        marked = mark_accessed(m, selector, descriptor)
+    except Fault:
+        raise NotModelled("the accessed flag of a code segment cannot be written") from None
+    m.segments[CS] = Segment.from_descriptor(selector, marked)
     set_cpl(m, cpl)
 
 
@@ -105,7 +115,7 @@ def leave_model_outside_64_bit(m: Machine) -> None:
 
 def drop_inaccessible_segments(m: Machine) -> None:
     """On a return to an outer level, make null what that level may not use (SDM Vol. 2A, IRET and Vol. 2B, RET)."""
-    for index in (0, 3, FS, GS):
+    for index in DATA_SEGMENTS:
         segment = m.segments[index]
         descriptor = segment.descriptor
         inaccessible = segment.usable and not descriptor.is_conforming and descriptor.dpl < m.cpl

@@ -161,7 +161,7 @@ BY_CODE: Final[dict[int, Execute]] = {
 """Forms whose rule is not that of their mnemonic's other forms."""
 
 VECTOR_MOVSD: Final = frozenset(_named(_C, ("MOVSD_XMM", "VEX_VMOVSD")))
-"""MOVSD is also the name of an SSE2 instruction."""
+"""MOVSD is also the name of an SSE2 instruction. REPNE is defined for CMPS and SCAS only (SDM Vol. 2B, REP)."""
 
 _SIZED_NAMES: Final = {
     **dict.fromkeys((_C.RETFW, _C.RETFW_IMM16), "retfw"),
@@ -179,7 +179,7 @@ NAMES: Final = {value: name.lower() for name, value in vars(Mnemonic).items() if
 def lookup(decoded: Decoded) -> tuple[Execute, str]:
     """The rule of a decoded instruction and its name; what has no rule ends the case as not modelled."""
     name = _SIZED_NAMES.get(decoded.code) or NAMES[decoded.mnemonic]
-    if decoded.code in VECTOR_MOVSD:
+    if decoded.code in VECTOR_MOVSD or (decoded.is_string_instruction and decoded.has_repne_prefix):
         return _not_modelled, name
     return BY_CODE.get(decoded.code) or BY_MNEMONIC.get(decoded.mnemonic, _not_modelled), name
 

@@ -13,6 +13,7 @@ from reference.machine import RSP, SS, Machine, set_rflags
 from reference.memory import check_store, load, store
 from reference.operands import Memory
 from reference.segmentation import (
+    DATA_SEGMENTS,
     drop_inaccessible_segments,
     enter_code_segment,
     is_null,
@@ -35,10 +36,11 @@ def iret(m: Machine, i: Instruction, end: int) -> int:
     size = SIZES[i.name]
     require(not m.rflags & NT, Vector.GP, 0, "SDM Vol. 2A, IRET: RFLAGS.NT is set in IA-32e mode")
     rsp = m.gpr[RSP]
-    rip, selector, image, new_rsp, new_ss = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in range(5))
+    rip, selector, image = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in range(3))
     selector &= 0xFFFF
     descriptor = _return_segment(m, selector, "SDM Vol. 2A, IRET")
     cpl = selector & 3
+    new_rsp, new_ss = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in (3, 4))
     stack = _return_stack(m, new_ss & 0xFFFF, cpl, descriptor, "SDM Vol. 2A, IRET")
     require(canonical(rip), Vector.GP, 0, "SDM Vol. 2A, IRET: the return RIP is not canonical")
 
@@ -120,10 +122,17 @@ def retf(m: Machine, i: Instruction, end: int) -> int:
     m.gpr[RSP] = top
     m.rip = rip
     if outer:
+        _forbid_null_with_rpl(m)
         drop_inaccessible_segments(m)
     leave_model_outside_64_bit(m)
 
     return rip
+
+
+def _forbid_null_with_rpl(m: Machine) -> None:
+    """A null selector with an RPL: IRET to an outer level makes it 0, says the SDM; of far RET it does not say so."""
+    if any(is_null(m.segments[index].selector) and m.segments[index].selector for index in DATA_SEGMENTS):
+        raise NotModelled("null selector with an RPL after a far return to an outer level")
 
 
 def _far_target(m: Machine, i: Instruction, source: str) -> tuple[int, int, Descriptor]:

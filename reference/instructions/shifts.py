@@ -16,7 +16,7 @@ def _count(m: Machine, i: Instruction) -> int:
 
 
 def _finish_shift(m: Machine, i: Instruction, result: int, count: int, carry: int, overflow: int, carry_lost: bool) -> None:
-    """Flags of a shift by `count` > 0: OF means something for a count of 1 only, AF never."""
+    """Flags of a shift by `count` > 0: OF means something for a count of 1 only, AF never, CF of SHL and SHR below the width only."""
     undefined = AF | (0 if count == 1 else OF) | (CF if carry_lost else 0)
     values = (CF if carry else 0) | (OF if overflow else 0)
     set_result(m, result, i.bits, CF | OF | AF, values, undefined)
@@ -29,7 +29,7 @@ def shl(m: Machine, i: Instruction, end: int) -> int:
     i.destination.write(m, result)
     if count:
         carry = value << count >> i.bits & 1
-        _finish_shift(m, i, result, count, carry, result >> i.bits - 1 ^ carry, count > i.bits)
+        _finish_shift(m, i, result, count, carry, result >> i.bits - 1 ^ carry, count >= i.bits)
     return end
 
 
@@ -39,7 +39,7 @@ def shr(m: Machine, i: Instruction, end: int) -> int:
     result = value >> count
     i.destination.write(m, result)
     if count:
-        _finish_shift(m, i, result, count, value >> count - 1 & 1, value >> i.bits - 1, count > i.bits)
+        _finish_shift(m, i, result, count, value >> count - 1 & 1, value >> i.bits - 1, count >= i.bits)
     return end
 
 

@@ -100,18 +100,21 @@ def enter(m: Machine, i: Instruction, end: int) -> int:
     size, level = i.operands[0].read(m), i.operands[1].read(m) % 32
     slot = _frame_slot(i)
     rsp, rbp = m.gpr[RSP], m.gpr[RBP]
-    words = [rbp]
-    words += [load(m, (rbp - slot * n) & MASK64, slot, stack=True) for n in range(1, level)]
     frame = (rsp - slot) & MASK64
-    if level:
-        words.append(frame)
-    final = (rsp - slot * len(words) - size) & MASK64
-    for number in range(len(words)):
-        check_store(m, (rsp - slot * (number + 1)) & MASK64, slot, stack=True)
+    pushes = [(rsp - slot * n) & MASK64 for n in range(1, level + 2)]
+    copied = [(rbp - slot * n) & MASK64 for n in range(1, level)]
+    final = (pushes[-1] - size) & MASK64
+    for number, address in enumerate(pushes):
+        if 0 < number < level:
+            load(m, copied[number - 1], slot, stack=True)
+        check_store(m, address, slot, stack=True)
     _check_final_stack(m, final, slot)
 
-    for number, word in enumerate(words):
-        store(m, (rsp - slot * (number + 1)) & MASK64, slot, word & (1 << 8 * slot) - 1, stack=True)
+    mask = (1 << 8 * slot) - 1
+    for number, address in enumerate(pushes):
+        # A copied pointer may be one that has just been pushed.
+        word = rbp if number == 0 else frame if number == level else load(m, copied[number - 1], slot, stack=True)
+        store(m, address, slot, word & mask, stack=True)
     m.gpr[RBP] = frame if slot == 8 else rbp & ~0xFFFF | frame & 0xFFFF
     m.gpr[RSP] = final
 

@@ -16,7 +16,10 @@ SYSRET_FLAGS: Final = 0x3C_7FD7
 
 
 def syscall(m: Machine, i: Instruction, end: int) -> int:
-    """Enter the kernel at LSTAR; RSP stays the user's (SDM Vol. 2B, SYSCALL; APM Vol. 3 clears RF in R11)."""
+    """Enter the kernel at LSTAR; RSP stays the user's (SDM Vol. 2B, SYSCALL; APM Vol. 3 clears RF in R11).
+
+    The RPL of CS is forced to 0; both manuals take SS from STAR as it stands, plus 8.
+    """
     require(bool(m.efer & Efer.SCE), Vector.UD, None, "SDM Vol. 2B, SYSCALL: IA32_EFER.SCE is 0")
     if m.undefined:
         raise NotModelled("syscall copies an undefined flag")
@@ -24,8 +27,8 @@ def syscall(m: Machine, i: Instruction, end: int) -> int:
     m.gpr[RCX] = end
     m.gpr[R11] = m.rflags & ~RF if m.profile.vendor == "amd" else m.rflags
     set_rflags(m, m.rflags & ~m.sfmask & ~RF | FIXED)
-    selector = m.star >> 32 & 0xFFFC
-    _load(m, flat_code(selector, 0, long=True), flat_stack(selector + 8 & 0xFFFF, 0), 0)
+    selector = m.star >> 32 & 0xFFFF
+    _load(m, flat_code(selector & 0xFFFC, 0, long=True), flat_stack(selector + 8 & 0xFFFF, 0), 0)
 
     return m.lstar
 

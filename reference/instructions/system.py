@@ -205,7 +205,7 @@ def invpcid(m: Machine, i: Instruction, end: int) -> int:
     require(kind <= 3, Vector.GP, 0, "SDM Vol. 2A, INVPCID: no such type")
     address = i.source.address(m)
     pcid, linear = load(m, address, 8, i.source.stack), load(m, address + 8, 8, i.source.stack)
-    require(kind > 1 or pcid >> 12 == 0, Vector.GP, 0, "SDM Vol. 2A, INVPCID: a reserved bit of the descriptor is set")
+    require(pcid >> 12 == 0, Vector.GP, 0, "SDM Vol. 2A, INVPCID: a reserved bit of the descriptor is set")
     require(kind > 1 or pcid == 0, Vector.GP, 0, "SDM Vol. 2A, INVPCID: a PCID other than 0 with CR4.PCIDE clear")
     require(kind > 0 or canonical(linear), Vector.GP, 0, "SDM Vol. 2A, INVPCID: the address is not canonical")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from reference.bits import MASK64, ZF, canonical
+from reference.bits import AC, MASK64, ZF, canonical
 from reference.decode import Instruction
 from reference.descriptors import SYSTEM_CALL_GATE, SYSTEM_LDT, SYSTEM_TSS_AVAILABLE, SYSTEM_TSS_BUSY, Descriptor, Segment
-from reference.faults import Vector, require
+from reference.faults import NotModelled, Vector, require
 from reference.machine import Machine
 from reference.memory import check_store, load, load_implicit, store, store_implicit
 from reference.operands import Memory
+from reference.profiles import Cr0
 from reference.segmentation import descriptor_address, is_null
 
 
@@ -45,6 +46,8 @@ def lidt(m: Machine, i: Instruction, end: int) -> int:
 
 def store_table(m: Machine, i: Instruction, end: int) -> int:
     """Store GDTR or IDTR: 2 bytes of limit, 8 of base, at any CPL (SDM Vol. 2B, SGDT and SIDT)."""
+    if m.cpl == 3 and m.rflags & AC and m.cr0 & Cr0.AM:
+        raise NotModelled("sgdt or sidt with alignment checks")
     base, limit = (m.gdtr_base, m.gdtr_limit) if i.name == "sgdt" else (m.idtr_base, m.idtr_limit)
     operand = _pseudo_descriptor(i)
     address = operand.address(m)
@@ -78,6 +81,11 @@ def _system_descriptor(m: Machine, selector: int, name: str) -> tuple[int, int, 
     return address, load_implicit(m, address, 8), load_implicit(m, (address + 8) & MASK64, 8)
 
 
+def _upper_type(high: int) -> int:
+    """Bits 12:8 of the last doubleword of a 16-byte descriptor: where a type would stand if it were two descriptors; must be 0."""
+    return high >> 40 & 0x1F
+
+
 def system_segment(selector: int, low: int, high: int) -> Segment:
     """LDTR or TR from the 16 bytes of a system descriptor (SDM Vol. 3A, 3.5)."""
     descriptor = Descriptor(low)
@@ -96,6 +104,8 @@ def lldt(m: Machine, i: Instruction, end: int) -> int:
     error = selector & 0xFFFC
     is_ldt = not descriptor.is_segment and descriptor.type == SYSTEM_LDT
     require(is_ldt, Vector.GP, error, "SDM Vol. 2A, LLDT: the descriptor is not an LDT")
+    if _upper_type(high):
+        raise NotModelled("lldt of a descriptor whose upper half has a type")
     require(descriptor.present, Vector.NP, error, "SDM Vol. 2A, LLDT: the LDT is not present")
 
     m.ldtr = system_segment(selector, low, high)
@@ -113,6 +123,7 @@ def ltr(m: Machine, i: Instruction, end: int) -> int:
     error = selector & 0xFFFC
     available = not descriptor.is_segment and descriptor.type == SYSTEM_TSS_AVAILABLE
     require(available, Vector.GP, error, "SDM Vol. 2A, LTR: the descriptor is not an available TSS")
+    require(not _upper_type(high), Vector.GP, error, "SDM Vol. 2A, LTR: the upper half of the descriptor has a type")
     require(descriptor.present, Vector.NP, error, "SDM Vol. 2A, LTR: the TSS is not present")
 
     store_implicit(m, address + 5, 1, low >> 40 & 0xFF | 2)
@@ -136,28 +147,44 @@ def _visible(m: Machine, selector: int) -> Descriptor | None:
     return descriptor if m.cpl <= descriptor.dpl and selector & 3 <= descriptor.dpl else None
 
 
+def _known(m: Machine, selector: int, system_types: tuple[int, ...]) -> Descriptor | None:
+    """The descriptor that LAR or LSL answers for: visible, and a segment or one of `system_types`."""
+    descriptor = _visible(m, selector)
+    if descriptor is None or descriptor.is_segment:
+        return descriptor
+    if descriptor.type not in system_types:
+        return None
+    address = descriptor_address(m, selector, 16)
+    if address is None or _upper_type(load_implicit(m, address + 8, 8)):
+        raise NotModelled("a system descriptor without a proper upper half")
+    return descriptor
+
+
 def _set_zf(m: Machine, holds: bool) -> None:
     m.rflags = m.rflags | ZF if holds else m.rflags & ~ZF
     m.undefined &= ~ZF
 
 
 def lar(m: Machine, i: Instruction, end: int) -> int:
-    """Load access rights if the descriptor is visible and of a type LAR knows; ZF says so (SDM Vol. 2A, LAR, Table 3-52)."""
-    descriptor = _visible(m, i.source.read(m) & 0xFFFF)
-    known = descriptor is not None and (descriptor.is_segment or descriptor.type in _LAR_TYPES)
-    if known and descriptor is not None:
+    """Load access rights if the descriptor is visible and of a type LAR knows; ZF says so (SDM Vol. 2A, LAR, Table 3-52).
+
+    Bits 19:16 of the result, where the limit has its upper bits, are undefined.
+    """
+    descriptor = _known(m, i.source.read(m) & 0xFFFF, _LAR_TYPES)
+    if descriptor is not None:
+        if i.bits > 16 and descriptor.raw >> 48 & 0xF:
+            raise NotModelled("lar of a segment with a limit in bits 19:16")
         i.destination.write(m, descriptor.access_rights)
-    _set_zf(m, known)
+    _set_zf(m, descriptor is not None)
     return end
 
 
 def lsl(m: Machine, i: Instruction, end: int) -> int:
     """Load the segment limit in bytes if the descriptor is visible and has one; ZF says so (SDM Vol. 2A, LSL, Table 3-53)."""
-    descriptor = _visible(m, i.source.read(m) & 0xFFFF)
-    known = descriptor is not None and (descriptor.is_segment or descriptor.type in _LSL_TYPES)
-    if known and descriptor is not None:
+    descriptor = _known(m, i.source.read(m) & 0xFFFF, _LSL_TYPES)
+    if descriptor is not None:
         i.destination.write(m, descriptor.limit)
-    _set_zf(m, known)
+    _set_zf(m, descriptor is not None)
     return end
 
 

@@ -1,0 +1,218 @@
+"""The core `unicorn`: QEMU's instruction semantics as Unicorn packages them, events delivered by this adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import unicorn
+from unicorn import x86_const
+
+from fuzzer.cores.core import CoreError
+from fuzzer.cores.unicorn import blob
+from fuzzer.cores.unicorn.engine import Engine
+from fuzzer.cores.unicorn.run import Run
+from fuzzer.cores.unicorn.walk import mapped_frames
+from reference.image import PAGE, SEGMENTS, Image, Observation, Step
+
+MODELS: Final = {
+    "intel": x86_const.UC_CPU_X86_SKYLAKE_CLIENT,
+    "amd": x86_const.UC_CPU_X86_EPYC,
+    "intel-2012": x86_const.UC_CPU_X86_IVYBRIDGE,
+}
+"""The engine's CPU model for each profile."""
+
+_STUB: Final = 0xFFFF_FF00_0000_0000
+"""Where the adapter's own code is mapped while it sets breakpoints."""
+_STUB_CODE: Final = bytes.fromhex("0f23f8")  # mov dr7, rax
+_STUB_PAGES: Final = 5
+_BREAKPOINTS: Final = 0xFF
+_GENERAL_DETECT: Final = 1 << 13
+
+
+class UnicornCore:
+    """Runs cases on the Unicorn wheel that is installed."""
+
+    name = "unicorn"
+    delivers_events = False
+
+    def __init__(self) -> None:
+        self.version: str = unicorn.__version__
+        self._machines: dict[tuple[str, int], _Machine] = {}
+
+    def run(self, images: Sequence[Image]) -> Iterator[Observation]:
+        """Run each image to its end."""
+        for image in images:
+            machine = self._machine(image)
+            run = machine.start(image)
+            while run.end is None:
+                run.advance()
+            yield machine.finish(run)
+
+    def trace(self, image: Image) -> Iterator[Step]:
+        """Run one image one boundary at a time."""
+        machine = self._machine(image)
+        run = machine.start(image)
+        yield machine.view(run, 0, asynchronous=False)
+        while run.end is None:
+            known, retired = len(run.doorman.deliveries), run.retired
+            run.raised = ""
+            asynchronous = run.advance(most=1)
+            while run.end is None and not run.raised and (known, retired) == (len(run.doorman.deliveries), run.retired):
+                asynchronous = run.advance(most=1)
+            yield machine.view(run, known, asynchronous)
+        machine.finish(run)
+
+    def _machine(self, image: Image) -> _Machine:
+        frames = max(image.pages) + 1
+        key = (image.profile.name, frames)
+        if key not in self._machines:
+            if image.profile.name not in MODELS:
+                raise CoreError(f"unicorn: no CPU model for profile {image.profile.name!r}; known: {', '.join(MODELS)}")
+            self._machines[key] = _Machine(MODELS[image.profile.name], frames, image)
+        return self._machines[key]
+
+
+class _Machine:
+    """An engine with what it takes to put an image in and get an observation out."""
+
+    def __init__(self, model: int, frames: int, image: Image) -> None:
+        self.engine = Engine(model, frames + _STUB_PAGES)
+        self._frames = frames
+        self._loaded: dict[int, bytes | None] = {}
+        self._armed = False
+        self._map_stub()
+        for frame, page in image.pages.items():
+            self.engine.ram[frame * PAGE : (frame + 1) * PAGE] = page
+            self._loaded[frame] = page
+        executable, tables = mapped_frames(self.engine.ram, image.registers["cr3"])
+        self._code = executable | tables
+        """Pages whose change makes translated code stale."""
+        self._enter_long_mode(image)
+
+    def _enter_long_mode(self, image: Image) -> None:
+        engine, registers = self.engine, image.registers
+        engine.write(x86_const.UC_X86_REG_CR4, registers["cr4"])
+        engine.write(x86_const.UC_X86_REG_CR3, registers["cr3"])
+        engine.write(x86_const.UC_X86_REG_MSR, (0xC000_0080, registers["efer"]))
+        engine.write(x86_const.UC_X86_REG_CR0, registers["cr0"])
+        engine.save()
+        self._template = engine.state()
+
+    def _map_stub(self) -> None:
+        """Page tables and a page of code behind the machine's memory: the only way to arm a breakpoint is to run MOV DR7."""
+        first = self._frames
+        for level, shift in enumerate((39, 30, 21, 12)):
+            entry = (first + level + 1) * PAGE | 0x63
+            place = (first + level) * PAGE + (_STUB >> shift & 511) * 8
+            self.engine.ram[place : place + 8] = entry.to_bytes(8, "little")
+        start = (first + 4) * PAGE
+        self.engine.ram[start : start + len(_STUB_CODE)] = _STUB_CODE
+
+    def start(self, image: Image) -> Run:
+        """Put the image into the engine and stand before its first instruction."""
+        self._load_pages(image)
+        engine, registers = self.engine, image.registers
+        engine.load_state(self._template)
+        if registers["dr7"] & _BREAKPOINTS:
+            engine.restore()
+            engine.write_all(registers)
+            self._write_dr7(registers["dr7"])
+            self._armed = True
+        self._poke_segments(image)
+        engine.restore()
+        engine.write_all(registers)
+        return Run(engine, image)
+
+    def _load_pages(self, image: Image) -> None:
+        stale = False
+        ram, loaded = self.engine.ram, self._loaded
+        for frame, page in image.pages.items():
+            if loaded.get(frame) is not page:
+                if ram[frame * PAGE : (frame + 1) * PAGE] != page:
+                    ram[frame * PAGE : (frame + 1) * PAGE] = page
+                    stale = stale or frame in self._code
+                loaded[frame] = page
+        if stale:
+            self.engine.forget_code()
+
+    def _poke_segments(self, image: Image) -> None:
+        """Fill the descriptor caches from the image's tables, as loading each register would have done."""
+        registers = image.registers
+        for index, name in enumerate(SEGMENTS):
+            base = registers.get(f"{name}_base")
+            cache = blob.segment_cache(registers[name], self._descriptor(image, registers[name]), base)
+            self.engine.poke("24s", blob.SEGMENTS + index * blob.SEGMENT_SIZE, cache)
+        for name, place in (("ldtr", blob.LDTR), ("tr", blob.TR)):
+            low, high = self._descriptor(image, registers[name]), self._descriptor(image, registers[name] + 8)
+            base = low >> 16 & 0xFF_FFFF | (low >> 56) << 24 | (high & 0xFFFF_FFFF) << 32
+            self.engine.poke("24s", place, blob.segment_cache(registers[name], low, base))
+        for place, table in ((blob.GDTR, "gdtr"), (blob.GDTR + blob.SEGMENT_SIZE, "idtr")):
+            self.engine.poke("<QI", place + 8, registers[f"{table}_base"], registers[f"{table}_limit"])
+        (hflags,) = self.engine.peek("<I", blob.HFLAGS)
+        self.engine.poke("<I", blob.HFLAGS, hflags & ~(blob.HFLAG_CPL | blob.HFLAG_SHADOW) | registers["cs"] & 3)
+
+    def _descriptor(self, image: Image, selector: int) -> int:
+        """The 8 bytes that a selector names in the GDT; a null selector's cache is empty."""
+        if selector & 0xFFFC == 0:
+            return 0
+        frame = self._gdt_frame(image)
+        offset = selector & 0xFFF8
+        return int.from_bytes(image.pages[frame][offset : offset + 8], "little")
+
+    def _gdt_frame(self, image: Image) -> int:
+        table = image.registers["cr3"]
+        for shift in (39, 30, 21, 12):
+            place = (image.registers["gdtr_base"] >> shift & 511) * 8
+            table = int.from_bytes(image.pages[table // PAGE][place : place + 8], "little") & 0x000F_FFFF_FFFF_F000
+        return table // PAGE
+
+    def _write_dr7(self, value: int) -> None:
+        """Let the engine run MOV DR7: only that makes it insert and remove its breakpoints, which translated code has built in.
+
+        The state saved at the end holds the engine's own pointers to them.
+        """
+        engine = self.engine
+        before = engine.read(x86_const.UC_X86_REG_DR7)
+        engine.write(x86_const.UC_X86_REG_DR7, before & ~_GENERAL_DETECT)
+        engine.save()
+        (hflags,) = engine.peek("<I", blob.HFLAGS)
+        engine.poke("<I", blob.HFLAGS, hflags & ~blob.HFLAG_CPL)
+        engine.restore()
+        engine.write(x86_const.UC_X86_REG_RFLAGS, 2)
+        engine.write(x86_const.UC_X86_REG_CR3, self._frames * PAGE)
+        engine.write(x86_const.UC_X86_REG_RAX, value)
+        stop = engine.run(_STUB, 1)
+        if stop.vector is not None or stop.error or engine.read(x86_const.UC_X86_REG_RIP) != _STUB + len(_STUB_CODE):
+            raise CoreError(f"unicorn: could not set DR7 to {value:#x}: {stop}")
+        engine.forget_code()
+        engine.save()
+
+    def view(self, run: Run, known: int, asynchronous: bool) -> Step:
+        """The run as it stands; deliveries from number `known` on are new."""
+        new = tuple(run.doorman.deliveries[known:])
+        raised, end, detail = run.raised, run.end, run.detail
+        return Step(run.retired, self.engine.read_all(), self._changed(run.image), new, raised, "", asynchronous, end=end, detail=detail)
+
+    def _changed(self, image: Image) -> dict[int, bytes]:
+        ram = self.engine.ram
+        return {
+            frame: data
+            for frame, page in image.pages.items()
+            if (data := ram[frame * PAGE : (frame + 1) * PAGE]) != page and frame not in image.scratch
+        }
+
+    def finish(self, run: Run) -> Observation:
+        """What can be seen of the machine now; the next `start` begins from a clean engine."""
+        assert run.end is not None
+        registers = self.engine.read_all()
+        memory = self._changed(run.image)
+        for frame in (*memory, *run.image.scratch):
+            self._loaded[frame] = None
+        if self._armed or self._breakpoints_on():
+            self._write_dr7(0x400)
+            self._armed = False
+        return Observation(run.end, registers, memory, tuple(run.doorman.deliveries), run.detail, run.retired)
+
+    def _breakpoints_on(self) -> bool:
+        return bool(self.engine.read(x86_const.UC_X86_REG_DR7) & _BREAKPOINTS)

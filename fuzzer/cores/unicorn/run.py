@@ -1,0 +1,257 @@
+"""One run on an engine: the engine executes, this delivers events at exactly their boundaries."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from iced_x86 import Decoder, Mnemonic, Register
+from iced_x86 import Instruction as Decoded
+from unicorn import x86_const
+
+from fuzzer.cores.unicorn import blob, fast_calls
+from fuzzer.cores.unicorn.delivery import PUSHES_CODE, Arrival, Doorman, EndedError, ShutdownError
+from fuzzer.cores.unicorn.engine import Engine, Stop
+from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError, Walker
+from reference.faults import exception_name
+from reference.image import PAGE, End, Event, EventKind, Image
+
+_IF: Final = 1 << 9
+_MCE: Final = 1 << 6
+_BS: Final = 1 << 14
+_IRETS: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
+_RANK: Final = {EventKind.MACHINE_CHECK: 0, EventKind.NMI: 1, EventKind.INTERRUPT: 2}
+
+
+class Run:
+    """The adapter's state during one run; `next_stop` advances it, `end` says how it ended."""
+
+    def __init__(self, engine: Engine, image: Image) -> None:
+        self.engine = engine
+        self.image = image
+        self.doorman = Doorman(engine, Walker(engine.ram, image.profile.physical_address_bits), image.end_vector)
+        self.arrivals = sorted(image.events)
+        self.pending: list[Event] = []
+        self.retired = 0
+        self.nmi_blocked = False
+        self.halted = False
+        self.shadow = self.stack_shadow = False
+        self.end: End | None = None
+        self.detail = ""
+        self.rip = image.registers["rip"]
+        self.raised = ""
+        """The exception that the engine raised last."""
+        self._last = -1
+        """Address of the instruction that the engine began last, -1 after a delivery."""
+
+    def advance(self, most: int | None = None) -> bool:
+        """Deliver one event, or let the engine run to the next boundary that matters (at most `most` instructions).
+
+        Says whether it was an event from outside; `end` is set when the run is over.
+        """
+        try:
+            if self._deliver_pending():
+                return True
+            if self.halted:
+                self.end = End.HALTED
+            elif self.retired >= self.image.limit:
+                self.end = End.DID_NOT_END
+            else:
+                self._execute(most)
+        except EndedError:
+            self.retired -= 1
+            self.end = End.ENDED
+        except ShutdownError:
+            self.end = End.SHUTDOWN
+        except OutsideError:
+            self.end, self.detail = End.UNSUPPORTED, "a table walk of the adapter left physical memory"
+        return False
+
+    # Events
+
+    def _deliver_pending(self) -> bool:
+        while self.arrivals and self.arrivals[0].boundary <= self.retired:
+            event = self.arrivals.pop(0)
+            if (event.kind, event.vector) not in [(waiting.kind, waiting.vector) for waiting in self.pending]:
+                self.pending.append(event)
+        ready = self._ready() if self.pending else None
+        if ready is None:
+            return False
+        self.pending.remove(ready)
+        self._deliver(ready)
+        return True
+
+    def _deliver(self, event: Event) -> None:
+        if event.kind is EventKind.MACHINE_CHECK and not self.engine.read(x86_const.UC_X86_REG_CR4) & _MCE:
+            raise ShutdownError
+        self.nmi_blocked |= event.kind is EventKind.NMI
+        self.halted = False
+        resume = self._last == self.rip and self._repeats(self.rip)
+        self._enter(Arrival(event.vector, self.rip, asynchronous=True, resume=resume))
+
+    def _ready(self) -> Event | None:
+        """The pending event that goes first now, if any may (SDM Vol. 3A, Table 7-2 and 7.8)."""
+        ranked: list[Event] = sorted(self.pending, key=lambda waiting: (_RANK[waiting.kind], -waiting.vector))
+        for event in ranked:
+            if event.kind is EventKind.MACHINE_CHECK:
+                return event
+            if event.kind is EventKind.NMI and not self.nmi_blocked and not self.stack_shadow:
+                return event
+            if event.kind is EventKind.INTERRUPT and not self.shadow and self.engine.read(x86_const.UC_X86_REG_RFLAGS) & _IF:
+                return event
+        return None
+
+    def _enter(self, arrival: Arrival) -> None:
+        self.doorman.enter(arrival, self.retired - arrival.software)
+        self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
+        self.shadow = self.stack_shadow = False
+        self._last = -1
+
+    # Execution
+
+    def _execute(self, most: int | None) -> None:
+        """Run the engine to the next boundary at which something can happen, and take what stopped it."""
+        due = self.arrivals[0].boundary if self.arrivals else self.image.limit
+        watching = self.nmi_blocked and any(event.kind is EventKind.NMI for event in (*self.pending, *self.arrivals))
+        count = 1 if self.pending or watching else due - self.retired
+        if most is not None:
+            count = min(count, most)
+        frees_nmi = watching and self._instruction(self.rip).mnemonic in _IRETS
+        fault_state = self._fault_state() if self.arrivals else None
+
+        stop = self.engine.run(self.rip, count)
+        if frees_nmi:
+            self.nmi_blocked = False
+        self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
+        self._count(stop)
+        self._note_shadow(count)
+        self._take(stop, fault_state)
+
+    def _take(self, stop: Stop, fault_state: tuple[int, int] | None) -> None:
+        """Act on what stopped the engine."""
+        if stop.error:
+            self.end, self.detail = End.CORE_ERROR, stop.error
+        elif stop.instruction:
+            self._take_fast_call(stop)
+        elif stop.vector is None:
+            self.halted = bool(stop.addresses) and self._is_halt(stop.addresses[-1])
+        elif fault_state is not None and self.arrivals[0].boundary <= self.retired and not self._began_faulting(stop) and not stop.software:
+            # The next instruction could not be fetched, but at this boundary an event comes first: forget the attempt.
+            self._forget_fault(fault_state)
+        else:
+            self._take_exception(stop, stop.vector)
+
+    def _take_fast_call(self, stop: Stop) -> None:
+        instruction = stop.addresses[-1]
+        following = instruction + self._instruction(instruction).len & (1 << 64) - 1
+        try:
+            fast_calls.perform(self.engine, stop.instruction, following, self.image.profile)
+        except GuestFaultError as fault:
+            self.retired -= 1
+            self.raised = exception_name(fault.vector, fault.error_code if fault.vector in PUSHES_CODE else None)
+            self._enter(Arrival(fault.vector, instruction, fault.error_code, resume=True))
+            return
+        self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
+        self._last = -1
+
+    def _take_exception(self, stop: Stop, vector: int) -> None:
+        """Enter the handler of an exception that the engine raised; software interrupts and debug traps save RF as it is."""
+        began = self._began_faulting(stop)
+        step_trap = vector == 1 and self._is_step_trap()
+        resume = not stop.software and not (vector == 1 and (step_trap or not began))
+        if step_trap and self._last == self.rip and self._repeats(self.rip):
+            resume = True
+        if not stop.software:
+            self.raised = exception_name(vector, stop.error_code if vector in PUSHES_CODE else None)
+        self.doorman.instruction = stop.addresses[-1] if stop.addresses else self.rip
+        self._enter(Arrival(vector, self.rip, stop.error_code, software=stop.software, resume=resume))
+
+    def _began_faulting(self, stop: Stop) -> bool:
+        """The engine had begun the instruction that faulted: RIP still points to it."""
+        return bool(stop.addresses) and stop.addresses[-1] == self.rip and not stop.software
+
+    def _is_step_trap(self) -> bool:
+        return bool(self.engine.read(x86_const.UC_X86_REG_DR6) & _BS)
+
+    def _fault_state(self) -> tuple[int, int]:
+        return self.engine.read(x86_const.UC_X86_REG_CR2), self.engine.read(x86_const.UC_X86_REG_DR6)
+
+    def _forget_fault(self, state: tuple[int, int]) -> None:
+        self.engine.write(x86_const.UC_X86_REG_CR2, state[0])
+        self.engine.write(x86_const.UC_X86_REG_DR6, state[1])
+        self.engine.save()
+        self.engine.restore()
+
+    # Counting
+
+    def _count(self, stop: Stop) -> None:
+        """Add what was retired: instructions begun, less one that faulted, less the passes that only find RCX to be 0.
+
+        The engine begins a repeated string instruction once more after its last iteration, to leave it.
+        """
+        addresses = stop.addresses
+        if not addresses:
+            return
+        previous = self._last
+        extra = 0
+        for position, address in enumerate(addresses):
+            if address == previous:
+                following = addresses[position + 1] if position + 1 < len(addresses) else self.rip
+                extra += following != address and self._repeats(address)
+            previous = address
+        faulted = stop.vector is not None and self._began_faulting(stop) and not (stop.vector == 1 and self._is_step_trap())
+        self.retired += len(addresses) - extra - (1 if faulted or (stop.error and self._began_faulting(stop)) else 0)
+        self._last = addresses[-1]
+        if stop.vector is None and self.rip == self._last and self._repeats(self.rip) and not self._repeat_count():
+            self._leave_repeat()
+
+    def _leave_repeat(self) -> None:
+        """Let the engine make the pass that ends a repeated instruction: it is no boundary of the architecture's."""
+        self.engine.run(self.rip, 1)
+        self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
+
+    def _repeat_count(self) -> int:
+        rcx = self.engine.read(x86_const.UC_X86_REG_RCX)
+        return rcx if not self._has_address_prefix(self.rip) else rcx & 0xFFFF_FFFF
+
+    def _note_shadow(self, count: int) -> None:
+        """Whether STI or a load of SS has just been retired: the engine's own flag, read where it can matter."""
+        if not self.pending and not (self.arrivals and self.arrivals[0].boundary <= self.retired):
+            return
+        self.engine.save()
+        (hflags,) = self.engine.peek("<I", blob.HFLAGS)
+        self.shadow = bool(hflags & blob.HFLAG_SHADOW)
+        self.stack_shadow = self.shadow and self._last >= 0 and self._loads_stack_segment(self._last)
+
+    # Looking at instructions
+
+    def _bytes(self, address: int) -> bytes:
+        """Up to 15 bytes at a linear address, as many as are mapped; nothing is marked as accessed."""
+        walker = Walker(self.engine.ram, self.image.profile.physical_address_bits)
+        registers = (x86_const.UC_X86_REG_CR0, x86_const.UC_X86_REG_CR3)
+        walker.cr0, walker.cr3 = (self.engine.read(register) for register in registers)
+        walker.efer = 1 << 11
+        code = b""
+        try:
+            while len(code) < 15:
+                place = walker.physical(address + len(code) & (1 << 64) - 1, write=False)
+                code += self.engine.ram[place : place + min(15 - len(code), PAGE - place % PAGE)]
+        except (GuestFaultError, OutsideError):
+            pass
+        return code
+
+    def _instruction(self, address: int) -> Decoded:
+        return Decoder(64, self._bytes(address), ip=address).decode()
+
+    def _repeats(self, address: int) -> bool:
+        decoded = self._instruction(address)
+        return decoded.has_rep_prefix or decoded.has_repne_prefix
+
+    def _has_address_prefix(self, address: int) -> bool:
+        return 0x67 in self._bytes(address)[: self._instruction(address).len]
+
+    def _is_halt(self, address: int) -> bool:
+        return self.rip != address and self._instruction(address).mnemonic == Mnemonic.HLT
+
+    def _loads_stack_segment(self, address: int) -> bool:
+        decoded = self._instruction(address)
+        return decoded.mnemonic == Mnemonic.MOV and decoded.op0_register == Register.SS

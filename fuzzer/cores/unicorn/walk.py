@@ -1,0 +1,119 @@
+"""The adapter's own way into guest memory, for what it does in the processor's place: pushing frames, reading tables."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from typing import Final
+
+from reference.image import PAGE
+
+_FRAME: Final = 0x000F_FFFF_FFFF_F000
+_NX: Final = 1 << 63
+_PRESENT, _WRITABLE, _USER, _ACCESSED, _DIRTY, _LARGE = 1, 2, 4, 32, 64, 128
+_CR0_WP, _CR4_SMAP, _EFER_NXE = 1 << 16, 1 << 21, 1 << 11
+
+
+class GuestFaultError(Exception):
+    """An access of the adapter's that the processor would have answered with an exception."""
+
+    def __init__(self, vector: int, error_code: int, address: int | None = None) -> None:
+        super().__init__(vector, error_code, address)
+        self.vector = vector
+        self.error_code = error_code
+        self.address = address
+
+
+class OutsideError(Exception):
+    """Page tables lead to physical memory that the machine does not have."""
+
+
+class Walker:
+    """Supervisor accesses to a machine's memory by linear address, as system structures are accessed: SMAP always holds."""
+
+    def __init__(self, ram: mmap.mmap, address_bits: int) -> None:
+        self._ram = ram
+        self._reserved = _FRAME & ~((1 << address_bits) - 1)
+        self.cr0 = self.cr3 = self.cr4 = self.efer = 0
+
+    def _entry(self, table: int, index: int) -> tuple[int, int]:
+        place = table + 8 * index
+        if place + 8 > len(self._ram):
+            raise OutsideError
+        return place, struct.unpack_from("<Q", self._ram, place)[0]
+
+    def physical(self, linear: int, write: bool) -> int:
+        """The physical address of one byte; raises GuestFaultError with the #PF that the access meets."""
+        if not -(1 << 47) <= _signed(linear) < 1 << 47:
+            raise GuestFaultError(13, 0)
+        mode = 2 if write else 0
+        table = self.cr3 & _FRAME
+        path = []
+        for level in (3, 2, 1, 0):
+            place, entry = self._entry(table, linear >> 12 + 9 * level & 511)
+            if not entry & _PRESENT:
+                raise GuestFaultError(14, mode, linear)
+            if entry & self._reserved or (entry & _NX and not self.efer & _EFER_NXE):
+                raise GuestFaultError(14, mode | 9, linear)
+            if level and entry & _LARGE:
+                raise OutsideError
+            path.append((place, entry))
+            table = entry & _FRAME
+        bits = [entry for _, entry in path]
+        if all(entry & _USER for entry in bits) and self.cr4 & _CR4_SMAP:
+            raise GuestFaultError(14, mode | 1, linear)
+        if write and self.cr0 & _CR0_WP and not all(entry & _WRITABLE for entry in bits):
+            raise GuestFaultError(14, mode | 1, linear)
+        for place, entry in path:
+            leaf = place is path[3][0]
+            struct.pack_into("<Q", self._ram, place, entry | _ACCESSED | (_DIRTY if write and leaf else 0))
+        address = table | linear & 0xFFF
+        if address >= len(self._ram):
+            raise OutsideError
+        return address
+
+    def read(self, linear: int, size: int) -> int:
+        """An unsigned little-endian number; it may cross a page."""
+        return int.from_bytes(b"".join(self._ram[start : start + length] for start, length in self._spans(linear, size, False)), "little")
+
+    def check_write(self, linear: int, size: int) -> None:
+        """Raise what a write would raise."""
+        self._spans(linear, size, True)
+
+    def write(self, linear: int, size: int, value: int) -> None:
+        """Store a little-endian number."""
+        data = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+        for start, length in self._spans(linear, size, True):
+            self._ram[start : start + length] = data[:length]
+            data = data[length:]
+
+    def _spans(self, linear: int, size: int, write: bool) -> list[tuple[int, int]]:
+        first = min(size, PAGE - (linear & 0xFFF))
+        spans = [(self.physical(linear, write), first)]
+        if first < size:
+            spans.append((self.physical(linear + first & (1 << 64) - 1, write), size - first))
+        return spans
+
+
+def mapped_frames(ram: mmap.mmap, cr3: int) -> tuple[set[int], set[int]]:
+    """(physical pages that may hold instructions, pages of the paging structures) under a hierarchy."""
+    executable: set[int] = set()
+    tables: set[int] = set()
+    todo = [(cr3 & _FRAME, 3)]
+    while todo:
+        table, level = todo.pop()
+        if table + PAGE > len(ram) or table // PAGE in tables:
+            continue
+        tables.add(table // PAGE)
+        for entry in struct.unpack_from("<512Q", ram, table):
+            if not entry & _PRESENT or entry & _NX:
+                continue
+            if level:
+                todo.append((entry & _FRAME, level - 1))
+            else:
+                executable.add((entry & _FRAME) >> 12)
+    return executable, tables
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
