@@ -7,7 +7,7 @@ from typing import Final
 from reference.bits import MASK64, canonical
 from reference.debug import ENABLES, check_code_breakpoint
 from reference.decode import LONGEST, Instruction, InvalidEncoding, Truncated, decode
-from reference.faults import Vector, require, undefined_opcode
+from reference.faults import Fault, NotModelled, Vector, require, undefined_opcode
 from reference.instructions import lookup
 from reference.machine import Machine
 from reference.paging import FETCH, page_of, translate
@@ -36,11 +36,23 @@ def _fetch_slowly(m: Machine) -> Instruction:
         instruction = _decoded(m, bytes(page[offset : offset + LONGEST]))
     except Truncated:
         code = bytes(page[offset:])
-        rest = _fetch_page(m, (m.rip + len(code)) & MASK64)
+        rest = _fetch_rest(m, code)
         return _decoded(m, code + bytes(rest[: LONGEST - len(code)]))
     if isinstance(page, bytes) and not armed:
         _remember(m, page, offset, instruction)
     return instruction
+
+
+def _fetch_rest(m: Machine, code: bytes) -> bytes | bytearray:
+    """The next page, for an instruction that goes on there. How far an invalid one goes nobody says."""
+    try:
+        return _fetch_page(m, (m.rip + len(code)) & MASK64)
+    except Fault:
+        try:
+            decode(code + bytes(LONGEST - len(code)), m.profile.vendor == "amd", lookup)
+        except InvalidEncoding:
+            raise NotModelled("an invalid instruction at the end of a page") from None
+        raise
 
 
 def _fetch_page(m: Machine, linear: int) -> bytes | bytearray:

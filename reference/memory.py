@@ -59,7 +59,9 @@ def load_implicit(m: Machine, linear: int, size: int) -> int:
 
 def store_implicit(m: Machine, linear: int, size: int, value: int) -> None:
     """Write a descriptor's accessed or busy flag, or a word of an interrupt frame, as supervisor."""
-    _scatter(m, _implicit_places(m, linear, size, WRITE), value, size)
+    _scatter(_implicit_places(m, linear, size, WRITE), value, size)
+    if m.undefined_words:
+        _forget_linear(m, linear, size, user=False)
 
 
 def check_store_implicit(m: Machine, linear: int, size: int) -> None:
@@ -84,18 +86,17 @@ def _load_slowly(m: Machine, linear: int, size: int, stack: bool) -> int:
 def _store_slowly(m: Machine, linear: int, size: int, value: int, stack: bool) -> None:
     places = _places(m, linear, size, WRITE, m.translations, stack)
     note_data_access(m, linear, size, write=True)
-    _scatter(m, places, value, size)
+    _scatter(places, value, size)
+    if m.undefined_words:
+        _forget_linear(m, linear, size, m.translations.user)
 
 
-def _scatter(m: Machine, places: list[Place], value: int, size: int) -> None:
+def _scatter(places: list[Place], value: int, size: int) -> None:
     data = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
     for page, start, end in places:
         assert isinstance(page, bytearray)
         page[start:end] = data[: end - start]
         data = data[end - start :]
-    if m.undefined_words:
-        # Which words these were is not worth finding out: a store this slow is rare, and forgetting shows more, never less.
-        m.undefined_words.clear()
 
 
 def _places(m: Machine, linear: int, size: int, access: int, translations: Translations, stack: bool) -> list[Place]:
@@ -154,6 +155,13 @@ def _split(m: Machine, frames: list[int], offset: int, size: int, access: int) -
     if len(frames) == 2:
         places.append((get(m, frames[1]), 0, size - first))
     return places
+
+
+def _forget_linear(m: Machine, linear: int, size: int, user: bool) -> None:
+    first = min(size, PAGE - (linear & 0xFFF))
+    _forget_undefined(m, physical(m, linear, user), first)
+    if first < size:
+        _forget_undefined(m, physical(m, (linear + first) & MASK64, user), size - first)
 
 
 def _forget_undefined(m: Machine, address: int, size: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from iced_x86 import Mnemonic
@@ -12,9 +11,9 @@ from reference.boot import boot, observe
 from reference.boundary import admit_arrivals, take_events
 from reference.decode import Instruction
 from reference.delivery import Ended, enter, from_fault
-from reference.faults import Fault, NotModelled, Shutdown, exception_name
+from reference.faults import Fault, NotModelled, Shutdown
 from reference.fetch import fetch
-from reference.image import End, Image, Observation, Step
+from reference.image import End, Image, Observation
 from reference.machine import Machine
 from reference.paging import ERROR_WRITE
 
@@ -86,6 +85,7 @@ def _fault(m: Machine, fault: Fault) -> None:
         _drop_own_hits(m)
     if fault.cr2 is not None:
         m.cr2 = fault.cr2
+    m.last_fault = fault
     enter(m, from_fault(fault, m.rip))
 
 
@@ -93,37 +93,6 @@ def _leave_model_where_open(instruction: Instruction, fault: Fault) -> None:
     """The manual does not say whether an operand that is read and then written faults as a read or as a write, if neither is allowed."""
     if instruction.rewrites_memory and fault.error_code is not None and fault.cr2 is not None and not fault.error_code & ERROR_WRITE:
         raise NotModelled("page fault of a read-modify-write")
-
-
-def trace(image: Image) -> Iterator[Step]:
-    """Run `image` one boundary at a time, a step for each; the last one says how the run ended."""
-    m = boot(image)
-    limit, m.limit = image.limit, -1  # one iteration of REP at a time
-    end, detail = None, ""
-    yield _view(m, image, 0, None, "")
-    while end is None:
-        known, retired, m.last_fault = len(m.deliveries), m.retired, None
-        try:
-            end = None if m.retired < limit else End.DID_NOT_END
-            if end is None and not step(m):
-                end = End.HALTED
-        except Ended:
-            end = End.ENDED
-        except Shutdown:
-            end = End.SHUTDOWN
-        except NotModelled as reason:
-            end, detail = End.NOT_MODELLED, reason.what
-        yield _view(m, image, known, end, detail, asynchronous=m.retired == retired and m.last_fault is None)
-
-
-def _view(m: Machine, image: Image, known: int, end: End | None, detail: str, asynchronous: bool = False) -> Step:
-    seen = observe(m, image, End.DID_NOT_END)
-    fault = m.last_fault
-    raised = exception_name(fault.vector, fault.error_code) if fault else ""
-    rule = fault.rule if fault else ""
-    return Step(
-        m.retired, seen.registers, seen.memory, tuple(m.deliveries[known:]), raised, rule, asynchronous, seen.undefined, end, detail
-    )
 
 
 def _traps(m: Machine, instruction: Instruction) -> bool:

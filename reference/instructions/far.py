@@ -136,12 +136,13 @@ def _forbid_null_with_rpl(m: Machine) -> None:
 
 
 def _far_target(m: Machine, i: Instruction, source: str) -> tuple[int, int, Descriptor]:
-    """(selector, RIP, descriptor) of a far JMP or CALL through memory, checked (SDM Vol. 2A, JMP and CALL, far)."""
+    """(selector, RIP, descriptor) of a far JMP or CALL through memory, checked (SDM Vol. 2A, JMP and CALL, far).
+
+    AMD has no 64-bit form: REX.W does not change the operand (APM Vol. 3, JMP and CALL, far).
+    """
     assert isinstance(i.destination, Memory)
     address = i.destination.address(m)
     size = i.destination.size - 2
-    if size == 8 and m.profile.vendor == "amd":
-        raise NotModelled("far branch with REX.W on AMD")
     rip = load(m, address, size, i.destination.stack)
     selector = load(m, (address + size) & MASK64, 2, i.destination.stack)
     error = selector & 0xFFFC

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from reference.faults import vector_name
-from reference.image import GPRS, PAGE, REGISTERS, End, Event, EventKind, Image, Observation
-from reference.machine import Machine
+from reference.image import PAGE, REGISTERS, End, Event, EventKind, Image, Observation
 from reference.profiles import PROFILES, Profile
 from reference.run import run as run_image
 
@@ -72,17 +71,9 @@ for _linear, _pages, _flags in _REGIONS:
         _FLAGS[_page] = _flags
         FRAMES[_page] = _FIRST_FRAME + len(FRAMES)
 
-KERNEL32_CS, KERNEL_CS, KERNEL_DS, USER32_CS, USER_DS, USER_CS, TSS_SELECTOR, LDT_SELECTOR, SPARE = (
-    0x08,
-    0x10,
-    0x18,
-    0x23,
-    0x2B,
-    0x33,
-    0x40,
-    0x50,
-    0x60,
-)
+KERNEL32_CS, KERNEL_CS, KERNEL_DS = 0x08, 0x10, 0x18
+USER32_CS, USER_DS, USER_CS = 0x23, 0x2B, 0x33
+TSS_SELECTOR, LDT_SELECTOR, SPARE = 0x40, 0x50, 0x60
 GDT_LIMIT, LDT_LIMIT, IDT_LIMIT, TSS_LIMIT = 0xFF, 0x3F, 0xFFF, 0x67
 
 CODE, DATA, AVAILABLE_TSS, BUSY_TSS, LDT_TYPE = 0xB, 0x3, 0x9, 0xB, 0x2
@@ -137,7 +128,11 @@ def image(
     """
     pages = {frame: bytearray(PAGE) for frame in FRAMES.values()}
     state = _registers(cpl, registers)
-    _poke(pages, state["rip"], bytes.fromhex(code) + b"\xcd\xf1")
+    program = bytes.fromhex(code)
+    _poke(pages, state["rip"], program)
+    for n, byte in enumerate(b"\xcd\xf1", state["rip"] + len(program)):
+        if n >> 12 in FRAMES:
+            _poke(pages, n, bytes([byte]))
     for vector in range(256):
         _poke(pages, handler(vector), bytes.fromhex((handlers or {}).get(vector, "cdf1")))
         default = gate(handler(vector), dpl=3 if vector == 0xF1 else 0)
@@ -295,8 +290,3 @@ def frame(observation: Observation, error_code: bool = False) -> Frame:
     """The frame at RSP of a run that ended in a handler's stub."""
     bottom = observation.register("rsp") + 8 * error_code
     return Frame(*(peek(observation, bottom + 8 * n) for n in range(5)))
-
-
-def gprs(machine: Machine) -> dict[str, int]:
-    """The general registers by name."""
-    return dict(zip(GPRS, machine.gpr, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import unicorn
@@ -27,6 +27,7 @@ _STUB: Final = 0xFFFF_FF00_0000_0000
 _STUB_CODE: Final = bytes.fromhex("0f23f8")  # mov dr7, rax
 _STUB_PAGES: Final = 5
 _BREAKPOINTS: Final = 0xFF
+_DISARMED: Final = 0x400
 _GENERAL_DETECT: Final = 1 << 13
 
 
@@ -61,7 +62,6 @@ class UnicornCore:
             while run.end is None and not run.raised and (known, retired) == (len(run.doorman.deliveries), run.retired):
                 asynchronous = run.advance(most=1)
             yield machine.view(run, known, asynchronous)
-        machine.finish(run)
 
     def _machine(self, image: Image) -> _Machine:
         frames = max(image.pages) + 1
@@ -80,6 +80,7 @@ class _Machine:
         self.engine = Engine(model, frames + _STUB_PAGES)
         self._frames = frames
         self._loaded: dict[int, bytes | None] = {}
+        self._running: Image | None = None
         self._armed = False
         self._map_stub()
         for frame, page in image.pages.items():
@@ -110,13 +111,16 @@ class _Machine:
         self.engine.ram[start : start + len(_STUB_CODE)] = _STUB_CODE
 
     def start(self, image: Image) -> Run:
-        """Put the image into the engine and stand before its first instruction."""
+        """Put the image into the engine and stand before its first instruction, whatever became of the run before."""
+        if self._running is not None:
+            self._clean_up(self._running, self._changed(self._running))
+        self._running = image
         self._load_pages(image)
         engine, registers = self.engine, image.registers
         engine.load_state(self._template)
         if registers["dr7"] & _BREAKPOINTS:
             engine.restore()
-            engine.write_all(registers)
+            engine.write_all({**registers, "dr7": _DISARMED})
             self._write_dr7(registers["dr7"])
             self._armed = True
         self._poke_segments(image)
@@ -207,12 +211,17 @@ class _Machine:
         assert run.end is not None
         registers = self.engine.read_all()
         memory = self._changed(run.image)
-        for frame in (*memory, *run.image.scratch):
+        self._clean_up(run.image, memory)
+        return Observation(run.end, registers, memory, tuple(run.doorman.deliveries), run.detail, run.retired)
+
+    def _clean_up(self, image: Image, changed: Mapping[int, bytes]) -> None:
+        """Leave nothing behind: pages that no longer hold what was loaded, breakpoints."""
+        for frame in (*changed, *image.scratch):
             self._loaded[frame] = None
         if self._armed or self._breakpoints_on():
-            self._write_dr7(0x400)
+            self._write_dr7(_DISARMED)
             self._armed = False
-        return Observation(run.end, registers, memory, tuple(run.doorman.deliveries), run.detail, run.retired)
+        self._running = None
 
     def _breakpoints_on(self) -> bool:
         return bool(self.engine.read(x86_const.UC_X86_REG_DR7) & _BREAKPOINTS)

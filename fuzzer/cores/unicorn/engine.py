@@ -20,8 +20,9 @@ from fuzzer.cores.unicorn import blob
 from fuzzer.cores.unicorn.registers import ALL, WRITTEN, Batch
 from reference.image import PAGE
 
-NOWHERE: Final = 0x8000_0000_0000_0001
-"""An address that no instruction can have: the engine's `until`."""
+ELSEWHERE: Final = 1
+"""The engine's `until` for a run that begins at address 0; otherwise it is 0, the one value that the engine does not look up,
+which would disturb CR2 and the exception in flight."""
 SYSCALL, SYSENTER = "syscall", "sysenter"
 TRACE_LIMIT: Final = 1 << 14
 
@@ -178,20 +179,24 @@ class Engine:
         start = ctypes.addressof(self._addresses)
         self._cursor.value = start
         self._caught = {}
-        status = self.library.uc_emu_start(
-            self.handle,
-            ctypes.c_uint64(rip),
-            ctypes.c_uint64(NOWHERE),
-            ctypes.c_uint64(0),
-            ctypes.c_size_t(min(count, TRACE_LIMIT - 8)),
-        )
+        count = min(count, TRACE_LIMIT - 8)
+        status = self._start(rip, count, until=0 if rip else ELSEWHERE)
         begun = (self._cursor.value - start) // 8
+        if not self._caught and not status and begun < count and self.read(x86_const.UC_X86_REG_RIP) == 0 and rip:
+            status = self._start(0, count - begun, until=ELSEWHERE)
+            begun = (self._cursor.value - start) // 8
         addresses = struct.unpack_from(f"<{begun}Q", self._addresses)
         if self._caught:
             return Stop(addresses, **self._caught)
         if status:
             return Stop(addresses, error=str(unicorn.UcError(status)))
         return Stop(addresses)
+
+    def _start(self, rip: int, count: int, until: int) -> int:
+        status: int = self.library.uc_emu_start(
+            self.handle, ctypes.c_uint64(rip), ctypes.c_uint64(until), ctypes.c_uint64(0), ctypes.c_size_t(count)
+        )
+        return status
 
 
 def _address(context: Any) -> int:

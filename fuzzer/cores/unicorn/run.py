@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from iced_x86 import Decoder, Mnemonic, Register
+from iced_x86 import Code, Decoder, Mnemonic, Register
 from iced_x86 import Instruction as Decoded
 from unicorn import x86_const
 
@@ -17,7 +17,9 @@ from reference.image import PAGE, End, Event, EventKind, Image
 
 _IF: Final = 1 << 9
 _MCE: Final = 1 << 6
-_BS: Final = 1 << 14
+_TF: Final = 1 << 8
+_DEBUG_MOVES: Final = (Code.MOV_DR_R64, Code.MOV_R64_DR)
+_DEBUG_REGISTERS: Final = (x86_const.UC_X86_REG_DR0, x86_const.UC_X86_REG_DR1, x86_const.UC_X86_REG_DR2, x86_const.UC_X86_REG_DR3)
 _IRETS: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
 _RANK: Final = {EventKind.MACHINE_CHECK: 0, EventKind.NMI: 1, EventKind.INTERRUPT: 2}
 
@@ -38,6 +40,7 @@ class Run:
         self.end: End | None = None
         self.detail = ""
         self.rip = image.registers["rip"]
+        self._step_trap = False
         self.raised = ""
         """The exception that the engine raised last."""
         self._last = -1
@@ -53,7 +56,7 @@ class Run:
                 return True
             if self.halted:
                 self.end = End.HALTED
-            elif self.retired >= self.image.limit:
+            elif max(self.retired, len(self.doorman.deliveries)) >= self.image.limit:
                 self.end = End.DID_NOT_END
             else:
                 self._execute(most)
@@ -116,27 +119,32 @@ class Run:
         if most is not None:
             count = min(count, most)
         frees_nmi = watching and self._instruction(self.rip).mnemonic in _IRETS
-        fault_state = self._fault_state() if self.arrivals else None
+        fault_state = self._fault_state() if self.arrivals or most is not None else None
 
         stop = self.engine.run(self.rip, count)
         if frees_nmi:
             self.nmi_blocked = False
         self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
+        self._step_trap = stop.vector == 1 and self._is_step_trap(stop)
         self._count(stop)
-        self._note_shadow(count)
-        self._take(stop, fault_state)
+        self._note_shadow()
+        belongs_to_next = stop.vector is not None and not (self._began_faulting(stop) or stop.software or self._step_trap)
+        if belongs_to_next and fault_state is not None and len(stop.addresses) >= count:
+            # The count was reached, and the engine looked at the next instruction all the same: another boundary's business.
+            self._forget_fault(fault_state)
+        else:
+            self._take(stop)
 
-    def _take(self, stop: Stop, fault_state: tuple[int, int] | None) -> None:
+    def _take(self, stop: Stop) -> None:
         """Act on what stopped the engine."""
         if stop.error:
             self.end, self.detail = End.CORE_ERROR, stop.error
+        elif not stop.addresses and stop.vector is None:
+            self.end, self.detail = End.CORE_ERROR, "the engine stopped without running, and without an exception"
         elif stop.instruction:
             self._take_fast_call(stop)
         elif stop.vector is None:
-            self.halted = bool(stop.addresses) and self._is_halt(stop.addresses[-1])
-        elif fault_state is not None and self.arrivals[0].boundary <= self.retired and not self._began_faulting(stop) and not stop.software:
-            # The next instruction could not be fetched, but at this boundary an event comes first: forget the attempt.
-            self._forget_fault(fault_state)
+            self.halted = self._is_halt(stop.addresses[-1])
         else:
             self._take_exception(stop, stop.vector)
 
@@ -156,9 +164,8 @@ class Run:
     def _take_exception(self, stop: Stop, vector: int) -> None:
         """Enter the handler of an exception that the engine raised; software interrupts and debug traps save RF as it is."""
         began = self._began_faulting(stop)
-        step_trap = vector == 1 and self._is_step_trap()
-        resume = not stop.software and not (vector == 1 and (step_trap or not began))
-        if step_trap and self._last == self.rip and self._repeats(self.rip):
+        resume = not stop.software and not (vector == 1 and (self._step_trap or not began))
+        if self._step_trap and self._last == self.rip and self._repeats(self.rip):
             resume = True
         if not stop.software:
             self.raised = exception_name(vector, stop.error_code if vector in PUSHES_CODE else None)
@@ -169,8 +176,18 @@ class Run:
         """The engine had begun the instruction that faulted: RIP still points to it."""
         return bool(stop.addresses) and stop.addresses[-1] == self.rip and not stop.software
 
-    def _is_step_trap(self) -> bool:
-        return bool(self.engine.read(x86_const.UC_X86_REG_DR6) & _BS)
+    def _is_step_trap(self, stop: Stop) -> bool:
+        """Whether a #DB is the trap behind a retired instruction, not the fault of a breakpoint or of DR7.GD before one."""
+        if not stop.addresses:
+            return False
+        if stop.addresses[-1] == self.rip and self._instruction(self.rip).code in _DEBUG_MOVES:
+            return False
+        return bool(self.engine.read(x86_const.UC_X86_REG_RFLAGS) & _TF) or not self._breakpoint_at(self.rip)
+
+    def _breakpoint_at(self, address: int) -> bool:
+        read = self.engine.read
+        dr7 = read(x86_const.UC_X86_REG_DR7)
+        return any(dr7 >> 2 * n & 3 and not dr7 >> 16 + 4 * n & 3 and read(_DEBUG_REGISTERS[n]) == address for n in range(4))
 
     def _fault_state(self) -> tuple[int, int]:
         return self.engine.read(x86_const.UC_X86_REG_CR2), self.engine.read(x86_const.UC_X86_REG_DR6)
@@ -198,7 +215,7 @@ class Run:
                 following = addresses[position + 1] if position + 1 < len(addresses) else self.rip
                 extra += following != address and self._repeats(address)
             previous = address
-        faulted = stop.vector is not None and self._began_faulting(stop) and not (stop.vector == 1 and self._is_step_trap())
+        faulted = stop.vector is not None and self._began_faulting(stop) and not self._step_trap
         self.retired += len(addresses) - extra - (1 if faulted or (stop.error and self._began_faulting(stop)) else 0)
         self._last = addresses[-1]
         if stop.vector is None and self.rip == self._last and self._repeats(self.rip) and not self._repeat_count():
@@ -213,7 +230,7 @@ class Run:
         rcx = self.engine.read(x86_const.UC_X86_REG_RCX)
         return rcx if not self._has_address_prefix(self.rip) else rcx & 0xFFFF_FFFF
 
-    def _note_shadow(self, count: int) -> None:
+    def _note_shadow(self) -> None:
         """Whether STI or a load of SS has just been retired: the engine's own flag, read where it can matter."""
         if not self.pending and not (self.arrivals and self.arrivals[0].boundary <= self.retired):
             return

@@ -15,7 +15,7 @@ _IMAGE = image.load()
 SYMBOLS: Mapping[str, int] = _IMAGE.symbols
 END = bytes([0xCD, layout.END_VECTOR])
 
-# User code: a few ordinary instructions to be interrupted, or one that provokes an event; RESUME is where a handler sends it on.
+# User code: an instruction that provokes an event, or none, then ordinary ones to be interrupted; RESUME is where a handler sends it on.
 _ORDINARY = bytes.fromhex(
     "b801000000"  # mov eax, 1
     "488d5c24f8"  # lea rbx, [rsp-8]
@@ -27,12 +27,30 @@ _ORDINARY = bytes.fromhex(
     "58"  # pop rax
 )
 _RESUME = 0x40
+_SLOT = 0x100
+_USER_CODES = (
+    "",
+    "b801000000 31d2 31c9 f7f1",  # mov eax, 1; xor edx, edx; xor ecx, ecx; div ecx
+    "0f05",  # syscall
+    "cc",  # int3
+    "b8f8ff0000 8ec0",  # mov eax, 0xfff8; mov es, eax
+    "31c0 488b00",  # xor eax, eax; mov rax, [rax]
+    "0f0b",  # ud2
+    "b86b000000 8ec0",  # mov eax, 0x6b; mov es, eax
+    "50",  # push rax
+    "488b4424f9",  # mov rax, [rsp-7]
+)
+"""What user code begins with, each in a slot of its own, so that all scenarios share the same pages of code."""
 
 
-def _user_code(code: str) -> Patch:
-    """User code that begins with `code`, ends the run behind it, and ends it too where a handler resumes."""
-    body = bytes.fromhex(code) + _ORDINARY + END
-    return patch(layout.USER_CODE, 0, body.ljust(_RESUME, b"\xcc") + END)
+def _slot(code: str) -> int:
+    return layout.USER_CODE.start + _SLOT * _USER_CODES.index(code)
+
+
+def _user_pages() -> bytes:
+    """User code that ends the run behind its ordinary instructions, and ends it too where a handler resumes."""
+    bodies = (bytes.fromhex(code) + _ORDINARY + END for code in _USER_CODES)
+    return b"".join((body.ljust(_RESUME, b"\xcc") + END).ljust(_SLOT, b"\xcc") for body in bodies)
 
 
 def _change(handler: str, field: str, value: int) -> Patch:
@@ -41,12 +59,17 @@ def _change(handler: str, field: str, value: int) -> Patch:
     return patch(layout.CONTROL, 0, data)
 
 
-def _resume_user(handler: str) -> Patch:
-    return _change(handler, "rip", layout.USER_CODE.start + _RESUME)
+def _resume_user(handler: str, code: str) -> Patch:
+    return _change(handler, "rip", _slot(code) + _RESUME)
 
 
 def _user(name: str, summary: str, code: str = "", *memory: Patch, **registers: int) -> Scenario:
-    return Scenario(name, summary, 3, registers, (_user_code(code), *memory))
+    return Scenario(name, summary, 3, {"rip": _slot(code), **registers}, memory)
+
+
+def _fault(name: str, summary: str, code: str, handler: str, **registers: int) -> Scenario:
+    """A fault in user code, whose handler sends it on."""
+    return _user(name, summary, code, _resume_user(handler, code), **registers)
 
 
 def _kernel(name: str, summary: str, symbol: str, *memory: Patch, **registers: int) -> Scenario:
@@ -70,7 +93,7 @@ SCENARIOS = (
     _kernel("interrupt-from-kernel", "kernel code with interrupts on, off and on again", "kernel_code"),
     _user("nmi-from-user", "user code, for an NMI to arrive in"),
     _kernel("nmi-from-kernel", "kernel code, for an NMI to arrive in", "kernel_code"),
-    _user("divide-error-from-user", "DIV by 0", "b801000000 31d2 31c9 f7f1", _resume_user("do_divide_error")),
+    _fault("divide-error-from-user", "DIV by 0", _USER_CODES[1], "do_divide_error"),
     _provoked("divide_error", "kernel_divide"),
     _user("debug-from-user", "single step (RFLAGS.TF)", "", _change("do_debug", "rflags", _QUIET), rflags=_QUIET | TF),
     _kernel("debug-from-kernel", "single step in the kernel", "kernel_code", _change("do_debug", "rflags", _QUIET), rflags=_QUIET | TF),
@@ -79,7 +102,7 @@ SCENARIOS = (
         "DR0 on the second instruction",
         "",
         _change("do_debug", "rflags", _QUIET | RF),
-        dr0=layout.USER_CODE.start + 5,
+        dr0=_slot("") + 5,
         dr7=_BREAKPOINT,
     ),
     _user(
@@ -92,16 +115,14 @@ SCENARIOS = (
     ),
     _user("int3-from-user", "INT3", "cc"),
     _kernel("int3-from-kernel", "INT3 in the kernel", "kernel_int3"),
-    _user("general-protection-from-user", "a selector past the GDT into ES", "b8f8ff0000 8ec0", _resume_user("do_general_protection")),
+    _fault("general-protection-from-user", "a selector past the GDT into ES", _USER_CODES[4], "do_general_protection"),
     _provoked("general_protection", "kernel_general_protection"),
-    _user("page-fault-from-user", "a load from a page that is not mapped", "31c0 488b00", _resume_user("do_page_fault")),
+    _fault("page-fault-from-user", "a load from a page that is not mapped", _USER_CODES[5], "do_page_fault"),
     _provoked("page_fault", "kernel_page_fault"),
-    _user("invalid-opcode-from-user", "UD2", "0f0b", _resume_user("do_invalid_op")),
-    _user(
-        "segment-not-present-from-user", "a segment that is not present into ES", "b86b000000 8ec0", _resume_user("do_segment_not_present")
-    ),
-    _user("stack-segment-from-user", "a push below a non-canonical RSP", "50", _resume_user("do_stack_segment"), rsp=0x8000_0000_1000),
-    _user("alignment-check-from-user", "a misaligned load", "488b4424f9", _resume_user("do_alignment_check"), rflags=_QUIET | AC),
+    _fault("invalid-opcode-from-user", "UD2", "0f0b", "do_invalid_op"),
+    _fault("segment-not-present-from-user", "a segment that is not present into ES", _USER_CODES[7], "do_segment_not_present"),
+    _fault("stack-segment-from-user", "a push below a non-canonical RSP", "50", "do_stack_segment", rsp=0x8000_0000_1000),
+    _fault("alignment-check-from-user", "a misaligned load", _USER_CODES[9], "do_alignment_check", rflags=_QUIET | AC),
     _user("system-call-from-user", "SYSCALL, returning by IRETQ", "0f05"),
 )
 
@@ -124,6 +145,7 @@ TARGET = Target(
         **tables.blank_pages(),
         **tables.system_pages(image.percpu_image(), _idt()),
         **tables.region_pages(layout.KERNEL_TEXT, _IMAGE.text, fill=0xCC),
+        **tables.region_pages(layout.USER_CODE, _user_pages(), fill=0xCC),
         **tables.region_pages(layout.KERNEL_CODE, b"\xf4", fill=0xCC),
     },
     scenarios=tuple(_with_entry_point(scenario) for scenario in SCENARIOS),

@@ -1,0 +1,55 @@
+"""What there is to fuzz and to fuzz with: cores and targets as plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from entryfuzz.disassembly import Line, Symbols
+from fuzzer.build import build
+from fuzzer.case import Case
+from fuzzer.targets.target import Target
+from reference.profiles import PROFILES
+
+
+def core_rows() -> list[dict[str, Any]]:
+    """Every core: name, installed version, whether the engine delivers events itself, and why it cannot be used."""
+    from fuzzer.cores.registry import CORES
+
+    rows: list[dict[str, Any]] = []
+    for name, info in CORES.items():
+        version, reason = info.available()
+        delivers = info.load().delivers_events if version else None
+        rows.append({"name": name, "package": info.package, "version": version, "delivers_events": delivers, "reason": reason})
+    return rows
+
+
+def target_row(target: Target) -> dict[str, Any]:
+    """A target in a list."""
+    return {"name": target.name, "summary": target.summary, "scenarios": [scenario.name for scenario in target.scenarios]}
+
+
+def scenario_starts(target: Target) -> dict[str, str]:
+    """The name of the address at which each scenario starts."""
+    symbols = Symbols(target.symbols)
+    return {scenario.name: symbols.name(_start(target, scenario.name)) for scenario in target.scenarios}
+
+
+def _start(target: Target, scenario: str) -> int:
+    profile = next(iter(PROFILES))
+    return build(Case(target.name, scenario, profile)).registers["rip"]
+
+
+def target_json(target: Target, lines: list[Line]) -> dict[str, Any]:
+    """A target whole: scenarios, symbols and disassembly."""
+    return {
+        "name": target.name,
+        "summary": target.summary,
+        "scenarios": [
+            {"name": each.name, "summary": each.summary, "cpl": each.cpl, "rip": f"{_start(target, each.name):#x}"}
+            for each in target.scenarios
+        ],
+        "symbols": {name: f"{address:#x}" for name, address in target.symbols.items()},
+        "disassembly": [
+            {"address": f"{line.address:#x}", "symbol": line.symbol or None, "code": line.code.hex(), "text": line.text} for line in lines
+        ],
+    }

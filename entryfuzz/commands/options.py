@@ -1,0 +1,68 @@
+"""Options that several commands share, and names that are checked only when a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+DEFAULT_DATABASE = "entryfuzz.db"
+DEFAULT_CORE = "unicorn"
+
+database_option = click.option(
+    "--db",
+    "database",
+    metavar="URL",
+    default=DEFAULT_DATABASE,
+    envvar="ENTRYFUZZ_DB",
+    show_default=True,
+    show_envvar=True,
+    help="The database of results: the name of an SQLite file, or an SQLAlchemy URL.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
+
+
+class Name(click.ParamType[str]):
+    """One of the names that `known` gives when it is asked: nothing is imported before a command runs."""
+
+    def __init__(self, thing: str, known: Callable[[], Iterable[str]]) -> None:
+        self.name = thing
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, or a usage error that says which names there are."""
+        names = list(self._known())
+        if value in names:
+            return str(value)
+        raise click.UsageError(f'there is no {self.name} "{value}"; known: {", ".join(names)}.', ctx)
+
+
+def _targets() -> Iterable[str]:
+    from fuzzer.targets.registry import TARGETS
+
+    return TARGETS
+
+
+def _profiles() -> Iterable[str]:
+    from reference.profiles import PROFILES
+
+    return PROFILES
+
+
+def _cores() -> Iterable[str]:
+    from fuzzer.cores.registry import CORES
+
+    return CORES
+
+
+def _areas() -> Iterable[str]:
+    from fuzzer.signature import AREAS
+
+    return AREAS
+
+
+TARGET = Name("target", _targets)
+PROFILE = Name("profile", _profiles)
+CORE = Name("core", _cores)
+AREA = Name("area", _areas)

@@ -1,0 +1,140 @@
+"""Running one case again, from a file or from the database, on the specification and on cores."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entryfuzz.database import opened
+from entryfuzz.disassembly import Symbols
+from entryfuzz.errors import Mistake
+from entryfuzz.path import Boundary, walk
+from fuzzer.build import build
+from fuzzer.case import Case, decode
+from fuzzer.case_json import parse
+from fuzzer.compare import Comparison, compare
+from fuzzer.cores.core import Core
+from fuzzer.explain import Explanation, explain
+from fuzzer.targets.registry import TARGETS
+from reference.image import End, Image, Observation
+from reference.run import run
+from reference.trace import trace
+
+if TYPE_CHECKING:
+    from db.records import BucketRow, CaseRow, FindingRow
+
+_ID = re.compile(r"[0-9a-fA-F]{4,64}")
+_STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreRun:
+    """A case on one core, compared with the specification; `explanation` is there where they differ."""
+
+    core: str
+    version: str
+    observation: Observation
+    comparison: Comparison
+    explanation: Explanation | None
+    path: Sequence[Boundary] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A case on the specification and on cores; the paths are there if they were asked for."""
+
+    case: Case
+    image: Image
+    spec: Observation
+    runs: tuple[CoreRun, ...]
+    path: Sequence[Boundary] = ()
+
+    @property
+    def diverges(self) -> bool:
+        """Whether any core differs from the specification."""
+        return any(each.comparison.differences for each in self.runs)
+
+
+def replay(case: Case, cores: Sequence[Core], paths: bool = False) -> Replay:
+    """Run a case on the specification and on each core."""
+    image, symbols = build(case), Symbols(TARGETS[case.target].symbols)
+    spec = run(image)
+    runs = tuple(_on_core(image, spec, core, symbols, paths) for core in cores)
+    return Replay(case, image, spec, runs, specification_path(image, spec, symbols) if paths else ())
+
+
+def specification_path(image: Image, spec: Observation, symbols: Symbols) -> list[Boundary]:
+    """The way the specification takes; nothing where it cannot even begin."""
+    if spec.end is End.NOT_MODELLED and not spec.registers:
+        return []
+    return walk(image, trace(image), symbols)
+
+
+def _on_core(image: Image, spec: Observation, core: Core, symbols: Symbols, paths: bool) -> CoreRun:
+    (observation,) = core.run([image])
+    comparison = compare(image, spec, observation)
+    explanation = explain(image, core) if comparison.differences else None
+    path = walk(image, core.trace(image), symbols) if paths else ()
+    return CoreRun(core.name, core.version, observation, comparison, explanation, path)
+
+
+def load_core(name: str) -> Core:
+    """The core of that name; Mistake where it is not installed."""
+    from fuzzer.cores.registry import CORES
+
+    version, reason = CORES[name].available()
+    if version is None:
+        raise Mistake(f"core {name}: {reason}")
+    return CORES[name].load()
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A case that somebody named, and the core of the bucket it stands for, if it was named by one."""
+
+    case: Case
+    core: str | None = None
+
+
+def find_case(name: str, database: str) -> Named:
+    """The case of a file, of standard input (`-`), of a bucket id or of a case digest."""
+    if name == _STANDARD_INPUT:
+        return Named(parse(sys.stdin.read(), "standard input"))
+    if Path(name).is_file():
+        return Named(parse(_text(Path(name)), name))
+    if not _ID.fullmatch(name):
+        raise Mistake(f"{name}: there is no such file, and it is no id (4 to 64 hex digits); see entryfuzz divergences list")
+    return _stored(name, database)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Mistake(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Mistake(f"{file}: not text; a case file is JSON in UTF-8") from None
+
+
+def _stored(name: str, database: str) -> Named:
+    from db import queries
+
+    with opened(database) as engine:
+        bucket = queries.bucket(engine, name)
+        if bucket is not None:
+            return Named(decode(smallest_case(queries.findings(engine, bucket.id, limit=1), bucket).data), bucket.core)
+        row = queries.case(engine, name)
+    if row is None:
+        raise Mistake(f"{name}: no bucket and no case of {database} begins like this; see entryfuzz divergences list --db {database}")
+    return Named(decode(row.data))
+
+
+def smallest_case(findings: Sequence[FindingRow], bucket: BucketRow) -> CaseRow:
+    """The case that stands for a bucket."""
+    if not findings:
+        raise Mistake(f"bucket {bucket.id}: no example is stored; fuzz again to get one")
+    return findings[0].case

@@ -1,0 +1,42 @@
+"""Finding a stored divergence and running its smallest example again, as far as this machine can."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from entryfuzz.database import opened
+from entryfuzz.errors import Mistake
+from entryfuzz.replay import Replay, load_core, replay, smallest_case
+from entryfuzz.views.divergence import Shown
+from fuzzer.case import decode
+from fuzzer.cores.core import CoreError
+
+if TYPE_CHECKING:
+    from db.records import FindingRow
+
+
+def find_divergence(bucket_id: str, database: str) -> Shown:
+    """The bucket whose id begins like this, with all its examples."""
+    from db import queries
+
+    with opened(database) as engine:
+        bucket = queries.bucket(engine, bucket_id)
+        if bucket is None:
+            raise Mistake(f"{bucket_id}: no bucket of {database} begins like this; see entryfuzz divergences list --db {database}")
+        findings = queries.findings(engine, bucket.id)
+    smallest_case(findings, bucket)
+    replayed, note = _replayed(findings[0])
+    return Shown(bucket, findings, replayed, database, note)
+
+
+def _replayed(finding: FindingRow) -> tuple[Replay, str]:
+    """The example on the specification and, where it is installed, on its core; and what that cannot tell."""
+    case = decode(finding.case.data)
+    try:
+        replayed = replay(case, [load_core(finding.core)], paths=True)
+    except (Mistake, CoreError) as error:
+        return replay(case, [], paths=True), f"the step that diverges is not known here: {error}"
+    run = replayed.runs[0]
+    if run.explanation is None:
+        return replayed, f"{run.core} {run.version} agrees with the specification at every step; found with {finding.core_version}"
+    return replayed, ""

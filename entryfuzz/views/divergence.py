@@ -1,0 +1,104 @@
+"""One stored divergence, whole: what it is, the rule that decides, start, path, both ends, and how to replay it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from entryfuzz.disassembly import Symbols
+from entryfuzz.replay import Replay
+from entryfuzz.views import text
+from entryfuzz.views.listings import bucket_json
+from entryfuzz.views.route import route
+from entryfuzz.views.start import arrivals, start_state
+from entryfuzz.views.states import EndStates, end_states
+from entryfuzz.views.verdict import frames_of
+from fuzzer.case import decode
+from fuzzer.case_json import dump
+from fuzzer.targets.registry import TARGETS
+
+if TYPE_CHECKING:
+    from db.records import BucketRow, FindingRow
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A bucket with its examples, the smallest of them run again; `note` says what that could not tell."""
+
+    bucket: BucketRow
+    findings: Sequence[FindingRow]
+    replayed: Replay
+    database: str
+    note: str = ""
+
+
+def divergence(shown: Shown) -> Iterator[RenderableType]:
+    """Everything a person needs to judge a divergence."""
+    finding, replayed = shown.findings[0], shown.replayed
+    case = replayed.case
+    yield _head(shown)
+    yield text.heading(f"Start state of case {finding.case.digest[:16]}")
+    yield start_state(case)
+    yield text.heading("Path (boundary, address, instruction; ▶ is where the core parts from the manual)")
+    explanation = replayed.runs[0].explanation if replayed.runs else None
+    symbols = Symbols(TARGETS[case.target].symbols)
+    yield route(replayed.path, arrivals(case), explanation.step if explanation else None, symbols)
+    if shown.note:
+        yield Text(f"  {shown.note}", style=text.QUIET)
+    yield text.heading(f"End states ({finding.core} {finding.core_version})")
+    yield end_states(_states(finding, replayed))
+    yield text.heading("Replay")
+    yield Text(f"  {command(shown)}")
+
+
+def _head(shown: Shown) -> Table:
+    bucket = shown.bucket
+    versions = sorted({finding.core_version for finding in shown.findings})
+    table = Table.grid(padding=(0, 2))
+    table.add_row(Text("divergence", style=text.HEADING), Text(f"{bucket.id}  {bucket.title}", style=text.HEADING))
+    table.add_row("area", f"{bucket.area}, {bucket.kind}, status {bucket.status}")
+    table.add_row("by", f"the {bucket.by} of {bucket.core}, version {', '.join(versions)}, on profile {bucket.profile}")
+    table.add_row("hits", f"{bucket.hits:,} in {', '.join(bucket.targets)}, first {bucket.first_seen:%F}, last {bucket.last_seen:%F}")
+    table.add_row("expected", bucket.expected)
+    table.add_row("observed", Text(bucket.observed, style=text.DIFFERS))
+    table.add_row("rule", bucket.rule)
+    return table
+
+
+def _states(finding: FindingRow, replayed: Replay) -> EndStates:
+    return EndStates(
+        target=replayed.case.target,
+        start=replayed.image.registers,
+        spec=finding.spec,
+        cores={finding.core: finding.observed},
+        differing={finding.core: {difference["field"] for difference in finding.differences}},
+        frames=frames_of(replayed),
+    )
+
+
+def command(shown: Shown) -> str:
+    """The command line that runs the shown example again."""
+    return f"entryfuzz case run {shown.bucket.id} --trace --db {shlex.quote(shown.database)}"
+
+
+def divergence_json(shown: Shown) -> dict[str, Any]:
+    """The same for programs: the bucket, and each kept example with its case file."""
+    return bucket_json(shown.bucket) | {"replay": command(shown), "examples": [_example(finding) for finding in shown.findings]}
+
+
+def _example(finding: FindingRow) -> dict[str, Any]:
+    return {
+        "case": finding.case.digest,
+        "file": dump(decode(finding.case.data)),
+        "core_version": finding.core_version,
+        "found_at": finding.found_at.isoformat(),
+        "spec": finding.spec,
+        "observed": finding.observed,
+        "differences": finding.differences,
+    }

@@ -1,0 +1,78 @@
+"""Why two runs differ: the first step at which they part, the instruction there, and the rule that decides.
+
+Both sides run one boundary at a time. What the step did on each side makes the signature, so that all cases with one cause
+come together, whatever their values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iced_x86 import Decoder, Formatter, FormatterSyntax
+from iced_x86 import Instruction as Decoded
+
+from fuzzer.compare import Difference, state_differences
+from fuzzer.cores.core import Core
+from fuzzer.signature import Signature, sign
+from fuzzer.view import linear_bytes
+from reference.image import REGISTER_INDEX, End, Image, Step
+from reference.trace import trace
+
+_RIP = REGISTER_INDEX["rip"]
+_CR3 = REGISTER_INDEX["cr3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where and how a core leaves the specification, and the signature of the cause."""
+
+    step: int
+    """Boundaries on which both sides agree."""
+    address: int
+    code: bytes
+    text: str
+    """The instruction at the parting, disassembled; `deliver` where an event from outside was."""
+    differences: tuple[Difference, ...]
+    signature: Signature
+
+
+def explain(image: Image, core: Core) -> Explanation | None:
+    """Run both sides in step until they part; None if they never do."""
+    before: Step | None = None
+    for number, (spec, other) in enumerate(zip(trace(image), core.trace(image), strict=False)):
+        differences = _step_differences(image, spec, other)
+        if differences:
+            return _explanation(image, core, number, before or spec, spec, other, differences)
+        if spec.end is End.NOT_MODELLED:
+            return None
+        before = spec
+    return None
+
+
+def _step_differences(image: Image, spec: Step, other: Step) -> tuple[Difference, ...]:
+    if spec.end is End.NOT_MODELLED or other.end is End.UNSUPPORTED:
+        return ()
+    found, _ = state_differences(image, spec.registers, spec.memory, other.registers, other.memory, spec.undefined)
+    if spec.end is not other.end:
+        found.insert(0, Difference("end", _end_name(spec), _end_name(other)))
+    return tuple(found)
+
+
+def _end_name(step: Step) -> str:
+    return step.end.value if step.end else "running"
+
+
+def _explanation(
+    image: Image, core: Core, number: int, before: Step, spec: Step, other: Step, differences: tuple[Difference, ...]
+) -> Explanation:
+    address = before.registers[_RIP]
+    code = linear_bytes(image, before.memory, before.registers[_CR3], address, 15)
+    decoded = Decoder(64, code, ip=address).decode() if code else None
+    asynchronous = spec.asynchronous and not spec.raised
+    text = "deliver" if asynchronous else _text(decoded)
+    signature = sign(image, core, decoded, before, spec, other, differences)
+    return Explanation(number - 1, address, code[: decoded.len] if decoded else b"", text, differences, signature)
+
+
+def _text(decoded: Decoded | None) -> str:
+    return Formatter(FormatterSyntax.INTEL).format(decoded) if decoded else "fetch"

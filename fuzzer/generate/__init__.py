@@ -1,0 +1,1 @@
+"""Making cases from a seed: `generator.generate` is the whole interface."""

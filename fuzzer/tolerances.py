@@ -1,0 +1,25 @@
+"""What is not compared, by name: each tolerance has a reason and a source, and campaigns count how often it was needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """A difference that proves nothing."""
+
+    id: str
+    why: str
+    source: str
+    covers: str
+
+
+UNDEFINED_FLAGS = Tolerance(
+    id="undefined-flags",
+    why="the manual leaves some status flags undefined after an instruction; any value is right until they are written again",
+    source="SDM Vol. 1, appendix A (EFLAGS cross-reference), entries marked with a dash",
+    covers="the bits of RFLAGS that the specification tracks as undefined, in the register and in the images that were pushed",
+)
+
+TOLERANCES = {tolerance.id: tolerance for tolerance in (UNDEFINED_FLAGS,)}
