@@ -70,7 +70,7 @@ def _explanation(
     decoded = Decoder(64, code, ip=address).decode() if code else None
     asynchronous = spec.asynchronous and not spec.raised
     text = "deliver" if asynchronous else _text(decoded)
-    signature = sign(image, core, decoded, before, spec, other, differences)
+    signature = sign(image, core, decoded, code, before, spec, other, differences)
     return Explanation(number - 1, address, code[: decoded.len] if decoded else b"", text, differences, signature)
 
 

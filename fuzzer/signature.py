@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from iced_x86 import FlowControl, Mnemonic, OpKind, Register
 from iced_x86 import Instruction as Decoded
-from iced_x86 import Mnemonic, OpKind, Register
 
 from fuzzer.compare import Difference
 from fuzzer.cores.core import Core
@@ -69,19 +70,29 @@ class Signature:
 
 
 def sign(
-    image: Image, core: Core, decoded: Decoded | None, before: Step, spec: Step, other: Step, differences: tuple[Difference, ...]
+    image: Image,
+    core: Core,
+    decoded: Decoded | None,
+    code: bytes,
+    before: Step,
+    spec: Step,
+    other: Step,
+    differences: tuple[Difference, ...],
 ) -> Signature:
     """The signature of a parting: the instruction (None where none could be fetched), both outcomes and what differs."""
     expected, observed = _outcome(spec), _outcome(other)
     same = expected == observed
+    stray = observed.startswith("#PF") and not expected.startswith("#PF")
     generic = spec.raised and spec.rule.startswith(GENERIC_RULES)
     asynchronous = spec.asynchronous and not spec.raised
     if asynchronous:
         cause = "event delivery" if spec.delivered else "event held back"
+    elif decoded is None or spec.at_fetch or other.at_fetch:
+        cause = "instruction fetch"
     elif generic:
-        cause = "memory access" if decoded is not None else "instruction fetch"
+        cause = "memory access"
     else:
-        cause = instruction_name(decoded, before) if decoded is not None else "instruction fetch"
+        cause = instruction_name(decoded, before, code)
     fields = tuple(_field_names(spec, differences)) if same else ()
     if fields == RESUME_ONLY and not asynchronous:
         cause = "RF after an instruction"
@@ -91,9 +102,9 @@ def sign(
         kind=_kind(other),
         area=_area(same, differences),
         cause=cause,
-        rule=_rule(decoded, spec, asynchronous, fields),
+        rule=_ACCESS_RULE if stray else _rule(decoded, spec, asynchronous, fields),
         fields=fields,
-        expected=expected,
+        expected="no #PF" if stray else expected,
         observed=observed,
         by=_by(core, decoded, spec, other),
     )
@@ -201,9 +212,23 @@ _MSR_NAMES = {
 }  # fmt: skip
 
 
-def instruction_name(decoded: Decoded, before: Step) -> str:
+_ACCESS_RULE = "SDM Vol. 3A, 4.6.1 and 4.7: which accesses to memory fault; by the specification none of this instruction does"
+_NEAR_BRANCHES = (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.INDIRECT_BRANCH, FlowControl.CALL,
+                  FlowControl.INDIRECT_CALL, FlowControl.RETURN)  # fmt: skip
+_PREFIXES = frozenset(bytes.fromhex("66 67 f2 f3 2e 36 3e 26 64 65 f0")) | frozenset(range(0x40, 0x50))
+
+
+def _has_prefix(code: bytes, prefix: int) -> bool:
+    return prefix in itertools.takewhile(_PREFIXES.__contains__, code)
+
+
+def instruction_name(decoded: Decoded, before: Step, code: bytes) -> str:
     """An instruction as far as it matters for a cause: mnemonic, operand size of stack forms, special registers, the MSR."""
+    if decoded.is_invalid:
+        return "LOCK where it is not allowed" if _has_prefix(code, 0xF0) else "undefined encoding"
     name = NAMES[decoded.mnemonic]
+    if decoded.flow_control in _NEAR_BRANCHES and decoded.mnemonic not in _FAR_RETURNS and _has_prefix(code, 0x66):
+        return f"near {'jcc' if decoded.flow_control == FlowControl.CONDITIONAL_BRANCH else name} with a 66 prefix"
     if decoded.mnemonic in (Mnemonic.RDMSR, Mnemonic.WRMSR):
         number = before.registers[REGISTER_INDEX["rcx"]] & 0xFFFF_FFFF
         return f"{name} {_MSR_NAMES.get(number, 'unknown')}"
@@ -225,7 +250,17 @@ def _special(register: int, position: int) -> str:
     return ""
 
 
-_ADAPTERS_OWN = (Mnemonic.SYSCALL, Mnemonic.SYSENTER)
+_FAR_RETURNS = (
+    Mnemonic.RETF,
+    Mnemonic.IRET,
+    Mnemonic.IRETD,
+    Mnemonic.IRETQ,
+    Mnemonic.SYSRET,
+    Mnemonic.SYSRETQ,
+    Mnemonic.SYSEXIT,
+    Mnemonic.SYSEXITQ,
+)
+_ADAPTERS_OWN = (Mnemonic.SYSCALL, Mnemonic.SYSENTER, Mnemonic.INT, Mnemonic.INT3)
 
 
 def _by(core: Core, decoded: Decoded | None, spec: Step, other: Step) -> str:
@@ -233,5 +268,7 @@ def _by(core: Core, decoded: Decoded | None, spec: Step, other: Step) -> str:
     if core.delivers_events:
         return "engine"
     ours = decoded is not None and decoded.mnemonic in _ADAPTERS_OWN and spec.raised == other.raised
+    if spec.asynchronous and not other.delivered and all(entry.vector == 1 for entry in spec.delivered):
+        return "engine"  # a single-step trap: the engine raises those itself
     delivery = (spec.asynchronous or other.asynchronous or bool(spec.delivered)) and spec.raised == other.raised
     return "adapter" if ours or delivery else "engine"

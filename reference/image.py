@@ -159,6 +159,8 @@ class Step:
     delivered: tuple[Delivery, ...] = ()
     raised: str = ""
     rule: str = ""
+    at_fetch: bool = False
+    """The exception came before the instruction began."""
     asynchronous: bool = False
     """An event from outside was delivered; no instruction ran."""
     undefined: Undefined = field(default_factory=Undefined)

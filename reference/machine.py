@@ -66,6 +66,7 @@ class Machine:
         "dr7",
         "efer",
         "end_vector",
+        "fault_at_fetch",
         "gdtr_base",
         "gdtr_limit",
         "gpr",
@@ -162,6 +163,7 @@ class Machine:
         self.deliveries: list[Delivery] = []
         self.last_fault: Fault | None = None
         """The exception that an instruction met last, for traces."""
+        self.fault_at_fetch = False
 
         self.undefined = 0
         """Flags whose present value the manual leaves undefined."""

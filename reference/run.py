@@ -59,6 +59,7 @@ def step(m: Machine) -> bool:
     try:
         instruction = fetch(m)
     except Fault as fault:
+        m.fault_at_fetch = True
         _fault(m, fault)
         return True
     single_step = m.rflags & TF

@@ -22,7 +22,7 @@ def trace(image: Image) -> Iterator[Step]:
     yield _view(m, image, 0)
     end: End | None = None
     while end is None:
-        known, retired, m.last_fault = len(m.deliveries), m.retired, None
+        known, retired, m.last_fault, m.fault_at_fetch = len(m.deliveries), m.retired, None, False
         end, detail = _advance(m, image.limit)
         yield _view(m, image, known, end, detail, asynchronous=m.retired == retired and m.last_fault is None)
 
@@ -51,6 +51,7 @@ def _view(m: Machine, image: Image, known: int, end: End | None = None, detail: 
         delivered=tuple(m.deliveries[known:]),
         raised=exception_name(fault.vector, fault.error_code) if fault else "",
         rule=fault.rule if fault else "",
+        at_fetch=m.fault_at_fetch,
         asynchronous=asynchronous,
         undefined=seen.undefined,
         end=end,

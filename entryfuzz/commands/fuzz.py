@@ -40,6 +40,9 @@ def fuzz(
     as_json: bool,
 ) -> None:
     """Fuzz targets on a core and on the specification, and store what diverges."""
+    if seconds is not None and cases is not None:
+        raise click.UsageError("--seconds and --cases both say when to stop; give one.", click.get_current_context())
+
     from entryfuzz.fuzzing import fuzz_with_progress
     from entryfuzz.output import print_json, print_view
     from entryfuzz.views import campaign
@@ -47,8 +50,6 @@ def fuzz(
     from reference.profiles import PROFILES
     from workers.local import Settings
 
-    if seconds is not None and cases is not None:
-        raise click.UsageError("--seconds and --cases both say when to stop; give one.", click.get_current_context())
     settings = Settings(
         targets=tuple(dict.fromkeys(targets)) or tuple(TARGETS),
         core=core,

@@ -15,7 +15,7 @@ from entryfuzz.disassembly import Symbols
 from entryfuzz.replay import Replay
 from entryfuzz.views import text
 from entryfuzz.views.listings import bucket_json
-from entryfuzz.views.route import route
+from entryfuzz.views.route import parting, route
 from entryfuzz.views.start import arrivals, start_state
 from entryfuzz.views.states import EndStates, end_states
 from entryfuzz.views.verdict import frames_of
@@ -46,9 +46,9 @@ def divergence(shown: Shown) -> Iterator[RenderableType]:
     yield text.heading(f"Start state of case {finding.case.digest[:16]}")
     yield start_state(case)
     yield text.heading("Path (boundary, address, instruction; ▶ is where the core parts from the manual)")
-    explanation = replayed.runs[0].explanation if replayed.runs else None
+    parted = parting(replayed.runs[0]) if replayed.runs else None
     symbols = Symbols(TARGETS[case.target].symbols)
-    yield route(replayed.path, arrivals(case), explanation.step if explanation else None, symbols)
+    yield route(replayed.path, arrivals(case), parted, symbols)
     if shown.note:
         yield Text(f"  {shown.note}", style=text.QUIET)
     yield text.heading(f"End states ({finding.core} {finding.core_version})")

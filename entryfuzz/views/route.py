@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from rich.table import Table
@@ -10,26 +11,47 @@ from rich.text import Text
 
 from entryfuzz.disassembly import Symbols
 from entryfuzz.path import Boundary
+from entryfuzz.replay import CoreRun
 from entryfuzz.views import text
 
 BEFORE: Final = 8
 AFTER: Final = 4
+_FIELDS: Final = 6
 _SHORT: Final = 24
 """A path of so few boundaries is shown whole."""
 
 
-def route(path: Sequence[Boundary], arrivals: Iterable[tuple[int, str]], divergent: int | None, symbols: Symbols) -> Table:
-    """One row for each boundary near the divergent one and near an arrival; gaps are dots."""
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """The boundary at which a core parts from the specification, and what the core did there, in words."""
+
+    number: int
+    core: str
+
+
+def parting(run: CoreRun) -> Parting | None:
+    """Where a core parts, if that is known: its own outcome, and the fields that differ from then on."""
+    if run.explanation is None:
+        return None
+    number = run.explanation.step
+    outcome = (run.path[number].outcome if 0 <= number < len(run.path) else "") or "completes"
+    fields = [difference.field.removeprefix("memory:") for difference in run.explanation.differences]
+    more = f" and {len(fields) - _FIELDS} more" if len(fields) > _FIELDS else ""
+    return Parting(number, f"{run.core}: {outcome}; other {', '.join(fields[:_FIELDS])}{more}")
+
+
+def route(path: Sequence[Boundary], arrivals: Iterable[tuple[int, str]], parting: Parting | None, symbols: Symbols) -> Table:
+    """One row for each boundary near the parting and near an arrival; gaps are dots."""
     table = Table.grid(padding=(0, 2))
     coming = _rows_of_arrivals(path, arrivals)
     last = -1
-    for number in _shown(len(path), divergent, coming):
+    for number in _shown(len(path), parting.number if parting else None, coming):
         if number != last + 1:
             table.add_row("", "", "⋮")
         last = number
         for event in coming.get(number, ()):
             table.add_row("", "", Text(f"── {event} becomes pending here", style=text.SET))
-        _add(table, path[number], number == divergent, symbols)
+        _add(table, path[number], parting if parting and parting.number == number else None, symbols)
     if path and last < len(path) - 1:
         table.add_row("", "", f"⋮ {len(path) - 1 - last} more")
     for event in coming.get(len(path), ()):
@@ -56,13 +78,15 @@ def _shown(length: int, divergent: int | None, coming: Iterable[int]) -> list[in
     return sorted(number for number in shown if 0 <= number < length)
 
 
-def _add(table: Table, boundary: Boundary, divergent: bool, symbols: Symbols) -> None:
-    style = text.DIFFERS if divergent else ""
+def _add(table: Table, boundary: Boundary, parting: Parting | None, symbols: Symbols) -> None:
+    style = text.DIFFERS if parting else ""
     table.add_row(
-        Text("▶" if divergent else " ", style=style),
+        Text("▶" if parting else " ", style=style),
         Text(f"{boundary.before.retired:>4}", style=text.QUIET),
         Text(symbols.name(boundary.address), style=style),
         Text(boundary.code.hex(" "), style=text.QUIET),
         Text("" if boundary.asynchronous else boundary.text, style=style),
         Text(boundary.outcome, style=style),
     )
+    if parting:
+        table.add_row("", "", "", "", "", Text(parting.core, style=style))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from iced_x86 import Code, Encoder, Instruction, OpCodeInfo, OpCodeOperandKind, OpKind, Register
 
@@ -49,7 +49,7 @@ _REGISTER_OR_MEMORY: Final[dict[int, tuple[int, ...]]] = {
     _K.R32_OR_MEM: _registers(_R.EAX),
     _K.R64_OR_MEM: _registers(_R.RAX),
 }
-_IMMEDIATES: Final[dict[int, tuple[int, int]]] = {
+_IMMEDIATES: Final[dict[int, tuple[Any, int]]] = {
     _K.IMM8: (OpKind.IMMEDIATE8, 8),
     _K.IMM8SEX16: (OpKind.IMMEDIATE8TO16, 8),
     _K.IMM8SEX32: (OpKind.IMMEDIATE8TO32, 8),
@@ -61,13 +61,14 @@ _IMMEDIATES: Final[dict[int, tuple[int, int]]] = {
     _K.IMM8_CONST_1: (OpKind.IMMEDIATE8, 0),
 }
 _BRANCHES: Final = (_K.BR64_1, _K.BR64_4, _K.BR16_1, _K.BR16_2)
-_STRINGS: Final[dict[int, int]] = {_K.SEG_RSI: OpKind.MEMORY_SEG_RSI, _K.ES_RDI: OpKind.MEMORY_ESRDI}
+_STRINGS: Final[dict[int, Any]] = {_K.SEG_RSI: OpKind.MEMORY_SEG_RSI, _K.ES_RDI: OpKind.MEMORY_ESRDI}
 
 
-def _forms() -> dict[int, tuple[int, ...]]:
+def _forms() -> dict[int, tuple[Any, ...]]:
     """Every 64-bit form of every modelled instruction that can be built here, by mnemonic."""
-    forms: dict[int, list[int]] = {}
-    for name, code in vars(Code).items():
+    forms: dict[int, list[Any]] = {}
+    codes: dict[str, Any] = vars(Code)
+    for name, code in codes.items():
         if not isinstance(code, int) or not name.isupper() or name.startswith(("VEX", "EVEX", "XOP")) or code in VECTOR_MOVSD:
             continue
         info = OpCodeInfo(code)
@@ -85,7 +86,7 @@ def _buildable(kind: int) -> bool:
 
 FORMS: Final = _forms()
 
-MemoryPlace = Callable[[], tuple[int, int, int]]
+MemoryPlace = Callable[[], tuple[Any, int, Any]]
 """Chooses where a memory operand points: (base register, displacement, segment prefix register or NONE)."""
 
 
@@ -121,7 +122,7 @@ def _set_operand(rng: Random, instruction: Instruction, n: int, kind: int, place
         raise ValueError(f"operand kind {kind}")
 
 
-def _set_register(instruction: Instruction, n: int, register: int) -> None:
+def _set_register(instruction: Instruction, n: int, register: Any) -> None:
     instruction.set_op_kind(n, OpKind.REGISTER)
     instruction.set_op_register(n, register)
 

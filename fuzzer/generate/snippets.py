@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from iced_x86 import Instruction, Mnemonic, OpKind, Register, RegisterExt
 
@@ -48,7 +48,7 @@ class Draft:
         self.registers: dict[str, int] = {}
         self.memory: list[Patch] = []
 
-    def set_register(self, register: int, value: int) -> None:
+    def set_register(self, register: Any, value: int) -> None:
         """Start with `value` in the full register behind an iced register, if it is a general one."""
         full = RegisterExt.full_register(register)
         if Register.RAX <= full <= Register.R15:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reference.bits import sign_extend
+from reference.bits import MASK64, sign_extend
 from reference.decode import Instruction
 from reference.instructions.flags import condition
 from reference.machine import SS, Machine
@@ -82,11 +82,15 @@ def open_stack_shadow(m: Machine) -> None:
 
 
 def load_far_pointer(m: Machine, i: Instruction, end: int) -> int:
-    """Load a segment register and a general register from memory: LSS, LFS, LGS (SDM Vol. 2A, LDS/LES/LFS/LGS/LSS)."""
+    """Load a segment register and a general register from memory: LSS, LFS, LGS (SDM Vol. 2A, LDS/LES/LFS/LGS/LSS).
+
+    AMD has no 64-bit pointer: with REX.W the offset has 32 bits (APM Vol. 3, LDS/LES/LFS/LGS/LSS).
+    """
     assert isinstance(i.source, Memory)
     address = i.source.address(m)
-    offset = load(m, address, i.destination.size, i.source.stack)
-    selector = load(m, address + i.destination.size, 2, i.source.stack)
+    size = min(i.destination.size, 4) if m.profile.vendor == "amd" else i.destination.size
+    offset = load(m, address, size, i.source.stack)
+    selector = load(m, (address + size) & MASK64, 2, i.source.stack)
     if i.name == "lss":
         load_stack_segment(m, selector)
     else:

@@ -96,6 +96,7 @@ def enter(m: Machine, i: Instruction, end: int) -> int:
     """Make a stack frame (SDM Vol. 2A, ENTER).
 
     A page that a write at the final RSP could not reach faults before anything changes, says the SDM; the APM does not.
+    RBP takes all 64 bits of the frame pointer whatever the operand size: the stack size decides.
     """
     size, level = i.operands[0].read(m), i.operands[1].read(m) % 32
     slot = _frame_slot(i)
@@ -104,10 +105,15 @@ def enter(m: Machine, i: Instruction, end: int) -> int:
     pushes = [(rsp - slot * n) & MASK64 for n in range(1, level + 2)]
     copied = [(rbp - slot * n) & MASK64 for n in range(1, level)]
     final = (pushes[-1] - size) & MASK64
-    for number, address in enumerate(pushes):
-        if 0 < number < level:
-            load(m, copied[number - 1], slot, stack=True)
-        check_store(m, address, slot, stack=True)
+    check_store(m, pushes[0], slot, stack=True)
+    try:
+        for number, address in enumerate(pushes[1:], 1):
+            if number < level:
+                load(m, copied[number - 1], slot, stack=True)
+            check_store(m, address, slot, stack=True)
+    except Fault:
+        # What the pushes before the fault left in memory the manual does not say.
+        raise NotModelled("enter that faults half-way") from None
     _check_final_stack(m, final, slot)
 
     mask = (1 << 8 * slot) - 1
@@ -115,7 +121,7 @@ def enter(m: Machine, i: Instruction, end: int) -> int:
         # A copied pointer may be one that has just been pushed.
         word = rbp if number == 0 else frame if number == level else load(m, copied[number - 1], slot, stack=True)
         store(m, address, slot, word & mask, stack=True)
-    m.gpr[RBP] = frame if slot == 8 else rbp & ~0xFFFF | frame & 0xFFFF
+    m.gpr[RBP] = frame
     m.gpr[RSP] = final
 
     return end

@@ -23,9 +23,11 @@ def syscall(m: Machine, i: Instruction, end: int) -> int:
     require(bool(m.efer & Efer.SCE), Vector.UD, None, "SDM Vol. 2B, SYSCALL: IA32_EFER.SCE is 0")
     if m.undefined:
         raise NotModelled("syscall copies an undefined flag")
+    if m.rflags & RF and m.profile.vendor == "intel":
+        raise NotModelled("syscall with RF set: whether R11 gets it the SDM does not say")
 
     m.gpr[RCX] = end
-    m.gpr[R11] = m.rflags & ~RF if m.profile.vendor == "amd" else m.rflags
+    m.gpr[R11] = m.rflags & ~RF
     set_rflags(m, m.rflags & ~m.sfmask & ~RF | FIXED)
     selector = m.star >> 32 & 0xFFFF
     _load(m, flat_code(selector & 0xFFFC, 0, long=True), flat_stack(selector + 8 & 0xFFFF, 0), 0)

@@ -7,7 +7,7 @@ from typing import Final
 from reference.bits import AC, MASK64, ZF, canonical
 from reference.decode import Instruction
 from reference.descriptors import SYSTEM_CALL_GATE, SYSTEM_LDT, SYSTEM_TSS_AVAILABLE, SYSTEM_TSS_BUSY, Descriptor, Segment
-from reference.faults import NotModelled, Vector, require
+from reference.faults import Fault, NotModelled, Vector, require
 from reference.machine import Machine
 from reference.memory import check_store, load, load_implicit, store, store_implicit
 from reference.operands import Memory
@@ -51,7 +51,12 @@ def store_table(m: Machine, i: Instruction, end: int) -> int:
     base, limit = (m.gdtr_base, m.gdtr_limit) if i.name == "sgdt" else (m.idtr_base, m.idtr_limit)
     operand = _pseudo_descriptor(i)
     address = operand.address(m)
-    check_store(m, (address + 2) & MASK64, 8, operand.stack)
+    check_store(m, address, 2, operand.stack)
+    try:
+        check_store(m, (address + 2) & MASK64, 8, operand.stack)
+    except Fault:
+        # Whether the limit has been written by then the manual does not say.
+        raise NotModelled(f"{i.name} that faults half-way") from None
 
     store(m, address, 2, limit, operand.stack)
     store(m, (address + 2) & MASK64, 8, base, operand.stack)

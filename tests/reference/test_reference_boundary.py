@@ -77,6 +77,12 @@ def test_sti_holds_nothing_if_interrupts_were_enabled() -> None:
     assert frame(ended).rip == KERNEL_CODE + 1
 
 
+def test_sti_holds_no_debug_trap() -> None:
+    ended = run("fb 90 90", rflags=TF)
+
+    assert (outcome(ended), frame(ended).rip) == ("#DB", KERNEL_CODE + 1)
+
+
 def test_cli_right_after_sti_lets_no_interrupt_in() -> None:
     assert outcome(run("fb fa 90", events=(interrupt(0),))) == "ended"
 

@@ -57,7 +57,7 @@ class UnicornCore:
         yield machine.view(run, 0, asynchronous=False)
         while run.end is None:
             known, retired = len(run.doorman.deliveries), run.retired
-            run.raised = ""
+            run.raised, run.at_fetch = "", False
             asynchronous = run.advance(most=1)
             while run.end is None and not run.raised and (known, retired) == (len(run.doorman.deliveries), run.retired):
                 asynchronous = run.advance(most=1)
@@ -196,7 +196,17 @@ class _Machine:
         """The run as it stands; deliveries from number `known` on are new."""
         new = tuple(run.doorman.deliveries[known:])
         raised, end, detail = run.raised, run.end, run.detail
-        return Step(run.retired, self.engine.read_all(), self._changed(run.image), new, raised, "", asynchronous, end=end, detail=detail)
+        return Step(
+            run.retired,
+            self.engine.read_all(),
+            self._changed(run.image),
+            new,
+            raised,
+            at_fetch=run.at_fetch,
+            asynchronous=asynchronous,
+            end=end,
+            detail=detail,
+        )
 
     def _changed(self, image: Image) -> dict[int, bytes]:
         ram = self.engine.ram

@@ -14,6 +14,7 @@ from fuzzer.cores.unicorn import blob
 from fuzzer.cores.unicorn.engine import Engine
 from fuzzer.cores.unicorn.registers import Batch
 from fuzzer.cores.unicorn.walk import GuestFaultError, Walker
+from reference.faults import exception_name
 from reference.image import Delivery
 
 MASK: Final = (1 << 64) - 1
@@ -53,6 +54,8 @@ class Doorman:
         self._end_vector = end_vector
         self._batch = Batch(("rflags", "rsp", "rip", "cr0", "cr3", "cr4", "efer", "gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit"))
         self.deliveries: list[Delivery] = []
+        self.refused = ""
+        """The exception that kept a software interrupt from being entered."""
 
     def _look(self) -> None:
         """Take the state that delivery depends on."""
@@ -80,7 +83,10 @@ class Doorman:
     def _combine(self, first: Arrival, fault: GuestFaultError) -> Arrival:
         if fault.address is not None:
             self._engine.write(x86_const.UC_X86_REG_CR2, fault.address)
-            self._engine.save()
+        if first.software:
+            self._engine.write(x86_const.UC_X86_REG_RIP, self.instruction)
+            self.refused = exception_name(fault.vector, fault.error_code)
+        self._engine.save()
         external = first.software or first.asynchronous
         if first.vector == 8 and not external:
             raise ShutdownError

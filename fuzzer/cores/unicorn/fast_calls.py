@@ -25,22 +25,23 @@ def perform(engine: Engine, instruction: str, following: int, profile: Profile) 
         if not efer & 1:
             raise GuestFaultError(6, 0)
         engine.write(x86_const.UC_X86_REG_RCX, following)
-        engine.write(x86_const.UC_X86_REG_R11, rflags & ~_RF if profile.vendor == "amd" else rflags)
-        _enter(engine, star >> 32 & 0xFFFC, lstar, rflags & ~(mask | _RF) | 2)
+        engine.write(x86_const.UC_X86_REG_R11, rflags & ~_RF)
+        _enter(engine, star >> 32 & 0xFFFC, (star >> 32) + 8 & 0xFFFF, lstar, rflags & ~(mask | _RF) | 2)
         return
     if profile.vendor == "amd":
         raise GuestFaultError(6, 0)
     if not sysenter_cs & 0xFFFC:
         raise GuestFaultError(13, 0)
-    _enter(engine, sysenter_cs & 0xFFFC, sysenter_eip, rflags & ~(_IF | _VM))
+    selector = sysenter_cs & 0xFFFC
+    _enter(engine, selector, selector + 8 & 0xFFFF, sysenter_eip, rflags & ~(_IF | _VM))
     engine.write(x86_const.UC_X86_REG_RSP, sysenter_esp)
 
 
-def _enter(engine: Engine, selector: int, rip: int, rflags: int) -> None:
+def _enter(engine: Engine, selector: int, stack_selector: int, rip: int, rflags: int) -> None:
     """Flat 64-bit code and stack segments at CPL 0, whatever the descriptor tables hold."""
     engine.save()
     engine.poke("24s", blob.SEGMENTS + blob.SEGMENT_SIZE, blob.segment_cache(selector, _CODE))
-    engine.poke("24s", blob.SEGMENTS + 2 * blob.SEGMENT_SIZE, blob.segment_cache(selector + 8 & 0xFFFF, _STACK))
+    engine.poke("24s", blob.SEGMENTS + 2 * blob.SEGMENT_SIZE, blob.segment_cache(stack_selector, _STACK))
     (hflags,) = engine.peek("<I", blob.HFLAGS)
     engine.poke("<I", blob.HFLAGS, hflags & ~(blob.HFLAG_CPL | blob.HFLAG_SHADOW))
     engine.poke("<Q", blob.RIP, rip)

@@ -41,8 +41,11 @@ class Run:
         self.detail = ""
         self.rip = image.registers["rip"]
         self._step_trap = False
+        self._held_trap: Stop | None = None
+        """A single-step trap that a traced run shows as a step of its own."""
         self.raised = ""
         """The exception that the engine raised last."""
+        self.at_fetch = False
         self._last = -1
         """Address of the instruction that the engine began last, -1 after a delivery."""
 
@@ -52,6 +55,11 @@ class Run:
         Says whether it was an event from outside; `end` is set when the run is over.
         """
         try:
+            if self._held_trap is not None:
+                stop, self._held_trap = self._held_trap, None
+                self._step_trap = True
+                self._take(stop)
+                return True
             if self._deliver_pending():
                 return True
             if self.halted:
@@ -132,6 +140,8 @@ class Run:
         if belongs_to_next and fault_state is not None and len(stop.addresses) >= count:
             # The count was reached, and the engine looked at the next instruction all the same: another boundary's business.
             self._forget_fault(fault_state)
+        elif self._step_trap and most is not None:
+            self._held_trap = stop
         else:
             self._take(stop)
 
@@ -167,10 +177,17 @@ class Run:
         resume = not stop.software and not (vector == 1 and (self._step_trap or not began))
         if self._step_trap and self._last == self.rip and self._repeats(self.rip):
             resume = True
-        if not stop.software:
+        if not stop.software and not self._step_trap:
             self.raised = exception_name(vector, stop.error_code if vector in PUSHES_CODE else None)
+            self.at_fetch = not began
         self.doorman.instruction = stop.addresses[-1] if stop.addresses else self.rip
-        self._enter(Arrival(vector, self.rip, stop.error_code, software=stop.software, resume=resume))
+        self.doorman.refused = ""
+        try:
+            self._enter(Arrival(vector, self.rip, stop.error_code, software=stop.software, resume=resume))
+        finally:
+            if self.doorman.refused:
+                self.raised = self.doorman.refused
+                self.retired -= 1
 
     def _began_faulting(self, stop: Stop) -> bool:
         """The engine had begun the instruction that faulted: RIP still points to it."""
