@@ -7,8 +7,7 @@ from typing import Final
 
 from fuzzer.targets import layout
 from fuzzer.targets.target import default_cr4
-from reference.bits import DEFINED, FIXED, MASK64, VIF, VIP, VM, sign_extend
-from reference.debug import BD, BS, DR6_FIXED, DR7_FIXED, DR7_WRITABLE
+from reference.bits import BD, BS, DEFINED, DR6_FIXED, DR7_FIXED, DR7_WRITABLE, FIXED, MASK64, VIF, VIP, VM, sign_extend
 from reference.image import GPRS, Event, EventKind
 from reference.profiles import Cr0, Cr4, Efer, Profile
 

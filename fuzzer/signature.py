@@ -81,6 +81,9 @@ def sign(
 ) -> Signature:
     """The signature of a parting: the instruction (None where none could be fetched), both outcomes and what differs."""
     expected, observed = _outcome(spec), _outcome(other)
+    if expected == observed and spec.raised:
+        # The same exception, met in the same place: what tells them apart is how it was delivered.
+        expected, observed = _with_delivery(spec), _with_delivery(other)
     same = expected == observed
     stray = observed.startswith("#PF") and not expected.startswith("#PF")
     generic = spec.raised and spec.rule.startswith(GENERIC_RULES)
@@ -110,21 +113,44 @@ def sign(
     )
 
 
+def of_crash(core: str, profile: str, end: End) -> Signature:
+    """The signature of a case that took the engine's process with it, or never came back: no step of it can be told."""
+    kind = _CRASHES[end]
+    return Signature(core, profile, kind, "other", "the whole case", "an emulator survives any guest", (), "an end", kind, "engine")
+
+
+def of_parting_unseen(core: str, profile: str, differences: tuple[Difference, ...]) -> Signature:
+    """The signature of a difference at the end that does not come up when both sides run boundary by boundary."""
+    fields = tuple(sorted({re.sub(r"\+0x[0-9a-f]+$", "", difference.field) for difference in differences}))
+    rule = "the result of a run does not depend on how many instructions the engine is asked to run at a time"
+    return Signature(
+        core, profile, "divergence", _area(True, differences), "running many at once", rule, fields, "completes", "completes", "engine"
+    )
+
+
 def _kind(other: Step) -> str:
     return "crash" if other.end in _CRASHES else "divergence"
 
 
 def _outcome(step: Step) -> str:
-    """What a step did: `completes`, the exception raised first, and how the run ended where it was not by itself."""
+    """What a step did: `completes`, the exception that was met first, an event, or the end that it came to."""
     if step.end in _CRASHES:
         return re.sub(r"0x[0-9a-f]+", "…", step.detail) or _CRASHES[step.end]
-    raised = _normal(step.raised) if step.raised else ""
+    if step.raised:
+        return _normal(step.raised)
     delivered = ", ".join(_delivered(entry) for entry in step.delivered)
-    if step.end not in (None, End.ENDED):
-        return f"{raised or delivered or 'completes'}, {step.end.value}"
-    if raised and delivered and delivered != raised:
-        return f"{raised} delivered as {delivered}"
-    return raised or (f"delivers {delivered}" if delivered else "completes")
+    if step.end is not None and step.end is not End.ENDED:
+        return delivered or step.end.value
+    return f"delivers {delivered}" if delivered else "completes"
+
+
+def _with_delivery(step: Step) -> str:
+    """The exception that a step met and what came of it: #DF or a shutdown, where its own handler could not be entered."""
+    raised = _normal(step.raised)
+    delivered = ", ".join(_delivered(entry) for entry in step.delivered)
+    if step.end is End.SHUTDOWN:
+        return f"{raised}, shutdown"
+    return raised if delivered in ("", raised) else f"{raised} delivered as {delivered}"
 
 
 def _delivered(entry: Delivery) -> str:

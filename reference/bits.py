@@ -1,4 +1,4 @@
-"""Bit widths, canonical addresses and the flags of RFLAGS."""
+"""Bit widths, canonical addresses, the flags of RFLAGS and the bits of DR6 and DR7."""
 
 from __future__ import annotations
 
@@ -56,6 +56,14 @@ FLAG_NAMES: Final = {
 
 PARITY: Final = tuple(PF if value.bit_count() % 2 == 0 else 0 for value in range(256))
 """PF for the low byte of a result: set when it has an even number of 1 bits (SDM Vol. 1, 3.4.3.1)."""
+
+BD: Final = 1 << 13
+BS: Final = 1 << 14
+DR6_FIXED: Final = 0xFFFF_0FF0
+"""Bits of DR6 that read as 1 (SDM Vol. 3B, Figure 18-1; no RTM, no bus-lock detection in these profiles)."""
+DR6_WRITABLE: Final = 0x0000_E00F
+DR7_FIXED: Final = 1 << 10
+DR7_WRITABLE: Final = 0xFFFF_23FF
 
 CANONICAL_LOW_END: Final = 0x0000_8000_0000_0000
 CANONICAL_HIGH_START: Final = 0xFFFF_8000_0000_0000

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from reference.bits import RF
+from reference.bits import BD, BS, RF
 from reference.faults import Fault, NotModelled, Vector
 from reference.machine import Machine
 
-BD: Final = 1 << 13
-BS: Final = 1 << 14
-DR6_FIXED: Final = 0xFFFF_0FF0
-"""Bits of DR6 that read as 1 (SDM Vol. 3B, Figure 18-1; no RTM, no bus-lock detection in these profiles)."""
-DR6_WRITABLE: Final = 0x0000_E00F
-DR7_FIXED: Final = 1 << 10
-DR7_WRITABLE: Final = 0xFFFF_23FF
 GENERAL_DETECT: Final = 1 << 13
 ENABLES: Final = 0xFF
 

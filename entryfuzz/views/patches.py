@@ -14,6 +14,7 @@ from fuzzer.targets.layout import PAGE, Region
 from fuzzer.targets.target import Patch
 
 _LONGEST_SHOWN: Final = 32
+_WORD: Final = 8
 _PAGES: Final[Mapping[int, tuple[Region, int]]] = {
     tables.entry_offset(region.start + number * PAGE): (region, number) for region in layout.MAPPED for number in range(region.pages)
 }
@@ -44,6 +45,15 @@ def _meanings(piece: Patch, memory: Memory, symbols: Symbols) -> Iterator[str]:
         yield from _stack_pointers(piece, memory)
     elif region is tables.PAGE_TABLES:
         yield from (_page(slot, memory) for slot in _slots(piece, 8) if slot in _PAGES)
+    elif len(piece.data) >= _WORD:
+        yield f"words {' '.join(_words(piece.data))}"
+
+
+def _words(data: bytes) -> Iterator[str]:
+    """The first words of data such as a frame for IRET, as they are read from memory."""
+    whole = len(data) // _WORD * _WORD
+    for start in range(0, min(whole, _LONGEST_SHOWN * 2), _WORD):
+        yield f"{int.from_bytes(data[start : start + _WORD], 'little'):#x}"
 
 
 def _slots(piece: Patch, size: int) -> range:

@@ -67,9 +67,9 @@ _STRINGS: Final[dict[int, Any]] = {_K.SEG_RSI: OpKind.MEMORY_SEG_RSI, _K.ES_RDI:
 def _forms() -> dict[int, tuple[Any, ...]]:
     """Every 64-bit form of every modelled instruction that can be built here, by mnemonic."""
     forms: dict[int, list[Any]] = {}
-    codes: dict[str, Any] = vars(Code)
-    for name, code in codes.items():
-        if not isinstance(code, int) or not name.isupper() or name.startswith(("VEX", "EVEX", "XOP")) or code in VECTOR_MOVSD:
+    for name in dir(Code):
+        code: Any = getattr(Code, name)
+        if not name.isupper() or name.startswith(("VEX", "EVEX", "XOP", "MVEX")) or code in VECTOR_MOVSD:
             continue
         info = OpCodeInfo(code)
         if not info.mode64 or not (code in BY_CODE or info.mnemonic in BY_MNEMONIC):

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from fuzzer.targets import layout, tables
 from fuzzer.targets.layout import Region
-from reference.bits import FIXED, IF
-from reference.debug import DR6_FIXED, DR7_FIXED
+from reference.bits import DR6_FIXED, DR7_FIXED, FIXED, IF
 from reference.image import REGISTERS
 from reference.profiles import Cr0, Cr4, Efer, Profile
 

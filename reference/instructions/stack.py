@@ -96,7 +96,8 @@ def enter(m: Machine, i: Instruction, end: int) -> int:
     """Make a stack frame (SDM Vol. 2A, ENTER).
 
     A page that a write at the final RSP could not reach faults before anything changes, says the SDM; the APM does not.
-    RBP takes all 64 bits of the frame pointer whatever the operand size: the stack size decides.
+    With a 66 prefix the operation writes all of RBP, and the text of the same page speaks of its low 16 bits: they agree where
+    RBP was near RSP before, as that text demands of software.
     """
     size, level = i.operands[0].read(m), i.operands[1].read(m) % 32
     slot = _frame_slot(i)
@@ -115,6 +116,8 @@ def enter(m: Machine, i: Instruction, end: int) -> int:
         # What the pushes before the fault left in memory the manual does not say.
         raise NotModelled("enter that faults half-way") from None
     _check_final_stack(m, final, slot)
+    if slot == 2 and rbp >> 16 != frame >> 16:
+        raise NotModelled("16-bit enter with RBP far from RSP")
 
     mask = (1 << 8 * slot) - 1
     for number, address in enumerate(pushes):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reference.bits import MASK32, canonical
-from reference.debug import DR6_FIXED, DR6_WRITABLE, DR7_FIXED, DR7_WRITABLE, check_general_detect
+from reference.bits import DR6_FIXED, DR6_WRITABLE, DR7_FIXED, DR7_WRITABLE, MASK32, canonical
+from reference.debug import check_general_detect
 from reference.decode import Instruction
 from reference.faults import NotModelled, Vector, require
 from reference.machine import FS, GS, RAX, RBX, RCX, RDX, Machine, access_rules_changed

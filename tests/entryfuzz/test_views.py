@@ -139,6 +139,12 @@ def test_the_start_state_highlights_what_the_case_sets() -> None:
     assert "page 0x410000 (user_data): present user accessed dirty no_execute" in shown
 
 
+def test_a_frame_in_memory_is_shown_as_words() -> None:
+    case = case_of(scenario="kernel", memory={"thread_stack+0x1f00": "00 00 11 81 ff ff ff ff 33 00 00 00 00 00 00 00"})
+
+    assert "words 0xffffffff81110000 0x33" in printed(start_state(case))
+
+
 def observed(**changes: Any) -> dict[str, Any]:
     return {"end": "ended", "registers": {"rip": "0x1", "rflags": "0x2"}, "fault": None, "memory": {}, "detail": "", **changes}
 

@@ -204,6 +204,12 @@ def test_an_image_of_undefined_flags_is_reported_by_its_physical_address() -> No
     assert [address & 0xFFF for address in ended.undefined.words] == [KERNEL_RSP - 8 & 0xFFF]
 
 
+def test_images_of_undefined_flags_are_followed_in_user_mode_too() -> None:
+    ended = run(AND + PUSHF + "01c0" + POPF, 3, cr4=0x60 | Cr4.SMAP)
+
+    assert (outcome(ended), ended.undefined.rflags) == ("ended", AF)
+
+
 def test_a_frame_pushed_on_undefined_flags_has_an_undefined_image() -> None:
     assert list(run(AND + "0f0b").undefined.words.values()) == [AF]
 

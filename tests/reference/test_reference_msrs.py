@@ -70,6 +70,7 @@ def test_the_upper_half_of_a_32_bit_register_is_open(number: int) -> None:
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
+        pytest.param(0, "not modelled: msr 0x0", id="first-number"),
         pytest.param(0x10, "not modelled: msr 0x10", id="a-register-outside-the-model"),
         pytest.param(0xC001_0015, "not modelled: msr 0xc0010015", id="an-amd-register"),
         pytest.param(0x2000, "#GP(0x0)", id="after-the-first-range"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reference_machine import KERNEL_CODE, KERNEL_DATA, image, interrupt, nmi
+from reference_machine import KERNEL_CODE, KERNEL_DATA, UNMAPPED, image, interrupt, nmi
 
 from reference.image import REGISTER_INDEX, End, Image, Step
 from reference.run import run
@@ -59,3 +59,10 @@ def test_a_step_tells_what_was_raised_and_what_was_delivered() -> None:
         ("", True, []),
     ]
     assert steps[4].rule == "SDM Vol. 2A, HLT: CPL is not 0"
+    assert not any(step.at_fetch for step in steps)
+
+
+def test_a_step_tells_an_exception_of_the_fetch_from_one_of_the_instruction() -> None:
+    steps = list(trace(image(rip=UNMAPPED)))
+
+    assert [step.at_fetch for step in steps if step.raised] == [True]

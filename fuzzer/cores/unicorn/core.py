@@ -12,8 +12,8 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.unicorn import blob
 from fuzzer.cores.unicorn.engine import Engine
 from fuzzer.cores.unicorn.run import Run
-from fuzzer.cores.unicorn.walk import mapped_frames
-from reference.image import PAGE, SEGMENTS, Image, Observation, Step
+from fuzzer.cores.unicorn.walk import OutsideError, mapped_frames
+from reference.image import PAGE, SEGMENTS, End, Image, Observation, Step
 
 MODELS: Final = {
     "intel": x86_const.UC_CPU_X86_SKYLAKE_CLIENT,
@@ -45,7 +45,11 @@ class UnicornCore:
         """Run each image to its end."""
         for image in images:
             machine = self._machine(image)
-            run = machine.start(image)
+            try:
+                run = machine.start(image)
+            except OutsideError:
+                yield Observation(End.UNSUPPORTED, detail="the image's descriptor table is not in its memory")
+                continue
             while run.end is None:
                 run.advance()
             yield machine.finish(run)
@@ -66,7 +70,7 @@ class UnicornCore:
     def _machine(self, image: Image) -> _Machine:
         frames = max(image.pages) + 1
         key = (image.profile.name, frames)
-        if key not in self._machines:
+        if key not in self._machines or not self._machines[key].tidy():
             if image.profile.name not in MODELS:
                 raise CoreError(f"unicorn: no CPU model for profile {image.profile.name!r}; known: {', '.join(MODELS)}")
             self._machines[key] = _Machine(MODELS[image.profile.name], frames, image)
@@ -82,6 +86,8 @@ class _Machine:
         self._loaded: dict[int, bytes | None] = {}
         self._running: Image | None = None
         self._armed = False
+        self._spoiled = False
+        """Breakpoints of the last run are still in the engine."""
         self._map_stub()
         for frame, page in image.pages.items():
             self.engine.ram[frame * PAGE : (frame + 1) * PAGE] = page
@@ -110,10 +116,14 @@ class _Machine:
         start = (first + 4) * PAGE
         self.engine.ram[start : start + len(_STUB_CODE)] = _STUB_CODE
 
-    def start(self, image: Image) -> Run:
-        """Put the image into the engine and stand before its first instruction, whatever became of the run before."""
+    def tidy(self) -> bool:
+        """Clean up behind a run that was given up; whether the engine is as new then."""
         if self._running is not None:
             self._clean_up(self._running, self._changed(self._running))
+        return not self._spoiled
+
+    def start(self, image: Image) -> Run:
+        """Put the image into a tidy engine and stand before its first instruction."""
         self._running = image
         self._load_pages(image)
         engine, registers = self.engine, image.registers
@@ -144,7 +154,7 @@ class _Machine:
         """Fill the descriptor caches from the image's tables, as loading each register would have done."""
         registers = image.registers
         for index, name in enumerate(SEGMENTS):
-            base = registers.get(f"{name}_base")
+            base = 0 if name == "cs" else registers.get(f"{name}_base")  # 64-bit code has no base; the engine would add it
             cache = blob.segment_cache(registers[name], self._descriptor(image, registers[name]), base)
             self.engine.poke("24s", blob.SEGMENTS + index * blob.SEGMENT_SIZE, cache)
         for name, place in (("ldtr", blob.LDTR), ("tr", blob.TR)):
@@ -160,15 +170,15 @@ class _Machine:
         """The 8 bytes that a selector names in the GDT; a null selector's cache is empty."""
         if selector & 0xFFFC == 0:
             return 0
-        frame = self._gdt_frame(image)
+        page = _page(image, self._gdt_frame(image))
         offset = selector & 0xFFF8
-        return int.from_bytes(image.pages[frame][offset : offset + 8], "little")
+        return int.from_bytes(page[offset : offset + 8], "little")
 
     def _gdt_frame(self, image: Image) -> int:
         table = image.registers["cr3"]
         for shift in (39, 30, 21, 12):
             place = (image.registers["gdtr_base"] >> shift & 511) * 8
-            table = int.from_bytes(image.pages[table // PAGE][place : place + 8], "little") & 0x000F_FFFF_FFFF_F000
+            table = int.from_bytes(_page(image, table // PAGE)[place : place + 8], "little") & 0x000F_FFFF_FFFF_F000
         return table // PAGE
 
     def _write_dr7(self, value: int) -> None:
@@ -229,9 +239,19 @@ class _Machine:
         for frame in (*changed, *image.scratch):
             self._loaded[frame] = None
         if self._armed or self._breakpoints_on():
-            self._write_dr7(_DISARMED)
+            try:
+                self._write_dr7(_DISARMED)
+            except CoreError:
+                self._spoiled = True  # the run left the engine in a state that our code cannot run in, such as a CS with a base
             self._armed = False
         self._running = None
 
     def _breakpoints_on(self) -> bool:
         return bool(self.engine.read(x86_const.UC_X86_REG_DR7) & _BREAKPOINTS)
+
+
+def _page(image: Image, frame: int) -> bytes:
+    page = image.pages.get(frame)
+    if page is None:
+        raise OutsideError
+    return page

@@ -196,7 +196,7 @@ class Doorman:
     def _switch(self, selector: int, descriptor: int, new_cpl: int, target: int, rsp: int, trap_gate: bool) -> None:
         """Make the engine stand at the handler's first instruction."""
         engine = self._engine
-        engine.poke("24s", blob.SEGMENTS + blob.SEGMENT_SIZE, blob.segment_cache(selector & ~3 | new_cpl, descriptor))
+        engine.poke("24s", blob.SEGMENTS + blob.SEGMENT_SIZE, blob.segment_cache(selector & ~3 | new_cpl, descriptor, base=0))
         if new_cpl != self.cpl:
             engine.poke("24s", blob.SEGMENTS + 2 * blob.SEGMENT_SIZE, blob.segment_cache(new_cpl, new_cpl << 45))
         cleared = TF | NT | RF | VM | (0 if trap_gate else IF)

@@ -127,7 +127,7 @@ class Run:
         if most is not None:
             count = min(count, most)
         frees_nmi = watching and self._instruction(self.rip).mnemonic in _IRETS
-        fault_state = self._fault_state() if self.arrivals or most is not None else None
+        fault_state = self._fault_state() if self.arrivals or self.pending or most is not None else None
 
         stop = self.engine.run(self.rip, count)
         if frees_nmi:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from fuzzer.targets import layout, tables
 from fuzzer.targets.linux4 import image
 from fuzzer.targets.target import Patch, Scenario, Target, patch
-from reference.bits import AC, FIXED, IF, RF, TF
-from reference.debug import DR7_FIXED
+from reference.bits import AC, DR7_FIXED, FIXED, IF, RF, TF
 
 _IMAGE = image.load()
 SYMBOLS: Mapping[str, int] = _IMAGE.symbols

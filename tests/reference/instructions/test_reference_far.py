@@ -95,7 +95,10 @@ def test_a_far_return_changes_no_flag() -> None:
     ],
 )
 def test_checks_of_a_far_return(rip: int, cs: int, gdt: dict[int, int], expected: str) -> None:
-    assert outcome(retf(rip, cs, gdt=gdt)) == expected
+    ended = retf(rip, cs, gdt=gdt)
+
+    assert outcome(ended) == expected
+    assert [delivery.rip for delivery in ended.deliveries] in ([], [KERNEL_CODE])
 
 
 def test_a_far_return_inwards_faults() -> None:
@@ -195,7 +198,7 @@ def test_checks_of_a_far_branch(code: str, rip: int, selector: int, gdt: dict[in
     assert outcome(ended) == expected
     assert ended.register("cs") & 3 == 0
     if expected.startswith("#"):
-        assert [ended.register("cs"), ended.register("rsp")] == [KERNEL_CS, KERNEL_RSP - 48]
+        assert [ended.register("cs"), ended.register("rsp"), ended.deliveries[0].rip] == [KERNEL_CS, KERNEL_RSP - 48, KERNEL_CODE]
 
 
 def test_conforming_code_runs_at_the_cpl_of_its_caller() -> None:

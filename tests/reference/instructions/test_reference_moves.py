@@ -120,6 +120,13 @@ def test_far_pointers_are_an_offset_and_a_selector(code: str, size: int, registe
     assert ended.register("rcx") == (ONES & ~0xFFFF | offset if size == 2 else offset)
 
 
+@pytest.mark.parametrize("code", ["480fb208", "480fb408", "480fb508"])
+def test_a_far_pointer_has_at_most_32_bits_of_offset_on_amd(code: str) -> None:
+    pointer = bytes.fromhex("81828384") + bytes([KERNEL_DS, 0])
+
+    assert run(code, rax=KERNEL_DATA, rcx=ONES, memory={KERNEL_DATA: pointer}, profile="amd").register("rcx") == 0x8483_8281
+
+
 def test_a_far_pointer_with_a_bad_selector_changes_nothing() -> None:
     ended = run("0fb508", rax=KERNEL_DATA, rcx=ONES, memory={KERNEL_DATA: b"\1\0\0\0\0\1"})
 

@@ -6,17 +6,22 @@ from dataclasses import replace
 
 import pytest
 from reference_machine import (
+    AVAILABLE_TSS,
+    IDT,
     KERNEL_CODE,
     KERNEL_DATA,
     NOT_CANONICAL,
     NX,
+    SPARE,
     UNMAPPED,
+    USER_DATA,
     gate,
     handler,
     outcome,
     peek,
     q,
     run,
+    system,
 )
 
 from reference.profiles import PROFILES, Cr0, Cr4
@@ -36,28 +41,38 @@ def test_swapgs_takes_effect_on_the_next_access() -> None:
     assert run("0f01f8 65488b00", kernel_gs_base=KERNEL_DATA, memory={KERNEL_DATA: b"\x55"}).register("rax") == 0x55
 
 
+TABLE = {"rax": USER_DATA, "memory": {USER_DATA: b"\xff\x0f" + q(IDT)}}
+AVAILABLE = {"rax": SPARE, "gdt": {SPARE: system(AVAILABLE_TSS, KERNEL_DATA, 0x67)}}
+
+
 @pytest.mark.parametrize(
-    "code",
+    ("code", "parts"),
     [
-        pytest.param("0f01f8", id="swapgs"),
-        pytest.param("f4", id="hlt"),
-        pytest.param("0f32", id="rdmsr"),
-        pytest.param("0f30", id="wrmsr"),
-        pytest.param("0f20c0", id="mov-from-cr0"),
-        pytest.param("0f22c0", id="mov-to-cr0"),
-        pytest.param("440f20c0", id="mov-from-cr8"),
-        pytest.param("440f22c0", id="mov-to-cr8"),
-        pytest.param("0f21c0", id="mov-from-dr0"),
-        pytest.param("0f23f8", id="mov-to-dr7"),
-        pytest.param("0f0138", id="invlpg"),
-        pytest.param("0f0110", id="lgdt"),
-        pytest.param("0f0118", id="lidt"),
-        pytest.param("0f00d0", id="lldt"),
-        pytest.param("0f00d8", id="ltr"),
+        pytest.param("0f01f8", {}, id="swapgs"),
+        pytest.param("f4", {}, id="hlt"),
+        pytest.param("0f32", {"rcx": 0xC000_0102}, id="rdmsr"),
+        pytest.param("0f30", {"rcx": 0xC000_0102}, id="wrmsr"),
+        pytest.param("0f20c0", {}, id="mov-from-cr0"),
+        pytest.param("0f22c0", {"rax": CR0}, id="mov-to-cr0"),
+        pytest.param("440f20c0", {}, id="mov-from-cr8"),
+        pytest.param("440f22c0", {}, id="mov-to-cr8"),
+        pytest.param("0f21c0", {}, id="mov-from-dr0"),
+        pytest.param("0f23f8", {}, id="mov-to-dr7"),
+        pytest.param("0f0138", {}, id="invlpg"),
+        pytest.param("0f0110", TABLE, id="lgdt"),
+        pytest.param("0f0118", TABLE, id="lidt"),
+        pytest.param("0f00d0", {}, id="lldt"),
+        pytest.param("0f00d8", AVAILABLE, id="ltr"),
     ],
 )
-def test_privileged_instructions_fault_at_cpl_3_before_anything_else(code: str) -> None:
-    assert outcome(run(code, 3, rax=NOT_CANONICAL, rcx=ONES, dr7=0x2400)) == "#GP(0x0)"
+def test_privileged_instructions_need_cpl_0(code: str, parts: dict[str, object]) -> None:
+    assert not run(code, **parts).deliveries
+    assert outcome(run(code, 3, **parts)) == "#GP(0x0)"
+
+
+@pytest.mark.parametrize("code", ["0f32", "0f30", "0f21c0", "0f23f8", "0f0110", "0f0118", "0f00d0", "0f00d8"])
+def test_the_privilege_level_is_checked_before_the_operands(code: str) -> None:
+    assert outcome(run(code, 3, rax=0x100 | NOT_CANONICAL, rcx=0x10, dr7=0x2400)) == "#GP(0x0)"
 
 
 @pytest.mark.parametrize("cpl", [0, 3])

@@ -1,0 +1,140 @@
+"""A campaign on this machine: slices spread over processes, results stored in order, lost processes replaced."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from db import queries, store
+from db.engine import open_database
+from db.records import BucketRow, NewCampaign, SliceResult
+from fuzzer.cores.registry import CORES
+from workers.pool import Pool
+from workers.slices import Slice, plan
+
+SLICE_CASES = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to fuzz and for how long: until `cases` have run, or until `seconds` have passed."""
+
+    targets: tuple[str, ...]
+    core: str
+    seed: int
+    cases: int | None
+    seconds: float | None
+    jobs: int
+    profiles: tuple[str, ...]
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a campaign is: stored slices only."""
+
+    cases: int
+    seconds: float
+    buckets: int
+    not_modelled: int
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A finished campaign."""
+
+    cases: int
+    seconds: float
+    not_modelled: dict[str, int]
+    tolerated: dict[str, int]
+    crashes: int
+    buckets: list[BucketRow]
+    campaign_id: int
+
+
+def run_campaign(settings: Settings, on_progress: Callable[[Progress], None] | None = None) -> Summary:
+    """Run a campaign to its end and store what it finds.
+
+    For a number of cases the result depends on seed, targets and profiles only, not on the number of processes. An
+    interrupt from the keyboard ends it early; what was stored stays.
+    """
+    engine = open_database(settings.database)
+    campaign = store.start_campaign(engine, _new_campaign(settings))
+    begun = time.monotonic()
+    try:
+        _run_slices(settings, engine, campaign, begun, on_progress)
+    finally:
+        store.finish_campaign(engine, campaign)
+    return _summary(engine, campaign, time.monotonic() - begun)
+
+
+def _new_campaign(settings: Settings) -> NewCampaign:
+    version, _ = CORES[settings.core].available()
+    return NewCampaign(
+        targets=settings.targets,
+        core=settings.core,
+        core_version=version or "",
+        profiles=settings.profiles,
+        seed=settings.seed,
+        slice_cases=SLICE_CASES,
+        arguments={"cases": settings.cases, "seconds": settings.seconds, "jobs": settings.jobs},
+    )
+
+
+def _run_slices(settings: Settings, engine: Engine, campaign: int, begun: float, on_progress: Callable[[Progress], None] | None) -> None:
+    """Store results in the order of their slices: which examples are kept must not depend on who was faster."""
+    waiting: dict[int, SliceResult] = {}
+    following = 0
+    seen: set[str] = set()
+    cases = not_modelled = crashes = 0
+    with Pool(settings.jobs, settings.core) as pool:
+        for result in pool.run(_slices(settings, begun)):
+            waiting[result.number] = result
+            while following in waiting:
+                stored = waiting.pop(following)
+                store.save_slice(engine, campaign, stored)
+                following += 1
+                seen.update(stored.hits)
+                cases += stored.cases
+                not_modelled += sum(stored.not_modelled.values())
+                crashes += stored.crashes
+            if on_progress is not None:
+                on_progress(Progress(cases, time.monotonic() - begun, len(seen), not_modelled, crashes))
+
+
+def _slices(settings: Settings, begun: float) -> Iterator[Slice]:
+    """Slices until the budget is spent; the last one of a number of cases is as short as it must be."""
+    left = settings.cases
+    for number in itertools.count():
+        if settings.seconds is not None and time.monotonic() - begun >= settings.seconds:
+            return
+        if left is not None and left <= 0:
+            return
+        work = plan(settings.targets, settings.profiles, settings.seed, SLICE_CASES, number)
+        if left is not None:
+            work = _cut(work, left)
+            left -= work.count
+        yield work
+
+
+def _cut(work: Slice, most: int) -> Slice:
+    count = min(work.count, most)
+    return Slice(work.number, work.target, work.profiles, work.seed, work.first, count)
+
+
+def _summary(engine: Engine, campaign: int, seconds: float) -> Summary:
+    totals = queries.campaign_totals(engine, campaign)
+    return Summary(
+        cases=totals.cases,
+        seconds=seconds,
+        not_modelled=dict(totals.not_modelled),
+        tolerated=dict(totals.tolerated),
+        crashes=totals.crashes,
+        buckets=queries.campaign_buckets(engine, campaign),
+        campaign_id=campaign,
+    )

@@ -1,0 +1,110 @@
+"""Processes that run slices, one engine each; a process that dies or hangs is replaced, and the case that did it is known."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from db.records import SliceResult
+from fuzzer.cores.core import CoreError
+from reference.image import End
+from workers.child import serve
+from workers.slices import Slice
+
+HANG_SECONDS = 20.0
+"""A case takes milliseconds; one that takes this long never ends."""
+NO_CASE = -1
+
+
+class Pool:
+    """A fixed number of processes; use it as a context manager."""
+
+    def __init__(self, jobs: int, core: str) -> None:
+        self._core = core
+        self._members = [_Member(core) for _ in range(jobs)]
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for member in self._members:
+            member.stop()
+
+    def run(self, slices: Iterator[Slice]) -> Iterator[SliceResult]:
+        """Results as they come; at most one slice is with each process."""
+        for member in self._members:
+            member.take(next(slices, None))
+        while any(member.work for member in self._members):
+            for member in self._ready():
+                result = member.result()
+                if result is not None:
+                    member.take(next(slices, None))
+                    yield result
+
+    def _ready(self) -> list[_Member]:
+        """The members that have something to say: a result, their end, or that nothing has moved for too long."""
+        busy = {member.pipe: member for member in self._members if member.work}
+        answered = [busy[pipe] for pipe in wait(list(busy), timeout=1.0) if isinstance(pipe, Connection)]
+        return answered or [member for member in busy.values() if member.hangs()]
+
+
+class _Member:
+    """One process, and the slice it has."""
+
+    def __init__(self, core: str) -> None:
+        self._core = core
+        self.work: Slice | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._current: Any = context.Value("q", NO_CASE, lock=False)
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, self._core, self._current), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def take(self, work: Slice | None) -> None:
+        """Begin a slice, if there is one."""
+        self.work = work
+        self._current.value = NO_CASE
+        self._watched, self._since = NO_CASE, time.monotonic()
+        if work is not None:
+            self.pipe.send(work)
+
+    def hangs(self) -> bool:
+        """Whether the same case has been running for too long."""
+        current = self._current.value
+        if current != self._watched:
+            self._watched, self._since = current, time.monotonic()
+        return current != NO_CASE and time.monotonic() - self._since > HANG_SECONDS
+
+    def result(self) -> SliceResult | None:
+        """The result of the slice; None if the process was lost, which then tries again without the case that it died of."""
+        if not self.hangs():
+            try:
+                result: SliceResult = self.pipe.recv()
+            except (EOFError, ConnectionResetError):
+                self._replace(End.CORE_CRASHED)
+                return None
+            return result
+        self._replace(End.CORE_HUNG)
+        return None
+
+    def _replace(self, end: End) -> None:
+        case = self._current.value
+        work = self.work
+        self.stop()
+        if case == NO_CASE or work is None:
+            raise CoreError(f"{self._core}: its process ended before the first case; run `entryfuzz cores list` to see whether it works")
+        self._start()
+        self.take(work.without(case, end))
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        self.pipe.close()
+        self._process.kill()
+        self._process.join()

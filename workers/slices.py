@@ -1,0 +1,148 @@
+"""A slice of a campaign: a run of cases that gives the same result wherever and however often it is run."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from db.records import NewBucket, NewCase, NewFinding, SliceResult
+from fuzzer.build import build
+from fuzzer.case import Case, encode
+from fuzzer.compare import Comparison, compare
+from fuzzer.cores.core import Core
+from fuzzer.explain import Explanation, explain
+from fuzzer.generate.generator import generate
+from fuzzer.observation_json import differences_to_json, to_json
+from fuzzer.signature import Signature, of_crash, of_parting_unseen
+from reference.image import End, Image, Observation
+from reference.run import run
+
+EXAMPLES = 3
+"""Cases kept for each signature of a slice: the smallest ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Cases `first` to `first + count - 1` of a target; `lost` are those that took the engine's process with them, and how."""
+
+    number: int
+    target: str
+    profiles: tuple[str, ...]
+    seed: int
+    first: int
+    count: int
+    lost: tuple[tuple[int, End], ...] = ()
+
+    def without(self, case: int, end: End) -> Slice:
+        """The same slice, with the knowledge that one case cannot be run here."""
+        return replace(self, lost=(*self.lost, (case, end)))
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a slice has found so far."""
+
+    not_modelled: Counter[str] = field(default_factory=Counter)
+    tolerated: Counter[str] = field(default_factory=Counter)
+    crashes: int = 0
+    hits: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[NewFinding]] = field(default_factory=dict)
+
+    def add(self, finding: NewFinding) -> None:
+        """Count a finding, and keep it if it is among the smallest of its signature."""
+        signature = finding.bucket.signature
+        self.hits[signature] += 1
+        kept = self.examples.setdefault(signature, [])
+        kept.append(finding)
+        kept.sort(key=lambda each: (len(each.case.data), each.case.data))
+        del kept[EXAMPLES:]
+
+
+def run_slice(work: Slice, core: Core, starting: Callable[[int], None]) -> SliceResult:
+    """Run every case of a slice on the specification and on `core`; `starting` is told the number of each before the engine runs it."""
+    begun = time.monotonic()
+    tally = _Tally()
+    lost = dict(work.lost)
+    for number in range(work.first, work.first + work.count):
+        case = generate(work.seed, work.target, work.profiles, number)
+        starting(number)
+        _run_case(case, core, tally, lost.get(number))
+    findings = [finding for kept in tally.examples.values() for finding in kept]
+    return SliceResult(
+        number=work.number,
+        cases=work.count,
+        seconds=time.monotonic() - begun,
+        not_modelled=tally.not_modelled,
+        tolerated=tally.tolerated,
+        crashes=tally.crashes,
+        hits=tally.hits,
+        findings=findings,
+    )
+
+
+def _run_case(case: Case, core: Core, tally: _Tally, lost: End | None) -> None:
+    image = build(case)
+    spec = run(image)
+    if spec.end is End.NOT_MODELLED:
+        tally.not_modelled[spec.detail] += 1
+        return
+    if lost is not None:
+        tally.crashes += 1
+        observation = Observation(lost, detail="the engine's process was lost")
+        signature = of_crash(core.name, case.profile, lost)
+        tally.add(_finding(case, image, core, spec, observation, compare(image, spec, observation), signature, ""))
+        return
+    observation = next(iter(core.run([image])))
+    comparison = compare(image, spec, observation)
+    tally.tolerated.update(comparison.tolerated)
+    if observation.end is End.UNSUPPORTED:
+        tally.not_modelled[f"{core.name}: {observation.detail}"] += 1
+    if comparison.differences:
+        tally.crashes += observation.end is End.CORE_ERROR
+        explanation = explain(image, core)
+        signature = explanation.signature if explanation else of_parting_unseen(core.name, case.profile, comparison.differences)
+        tally.add(_finding(case, image, core, spec, observation, comparison, signature, _where(explanation)))
+
+
+def _where(explanation: Explanation | None) -> str:
+    return f"{explanation.text} at {explanation.address:#x}, boundary {explanation.step}" if explanation else ""
+
+
+def _finding(
+    case: Case,
+    image: Image,
+    core: Core,
+    spec: Observation,
+    observation: Observation,
+    comparison: Comparison,
+    signature: Signature,
+    where: str,
+) -> NewFinding:
+    bucket = NewBucket(
+        signature=signature.text,
+        kind=signature.kind,
+        area=signature.area,
+        core=signature.core,
+        profile=signature.profile,
+        by=signature.by,
+        cause=signature.cause,
+        rule=signature.rule,
+        expected=signature.expected,
+        observed=signature.observed,
+        title=signature.title,
+    )
+    return NewFinding(
+        bucket=bucket,
+        case=NewCase(encode(case), case.target, case.scenario, case.profile, where),
+        core_version=core.version,
+        spec=to_json(spec, image),
+        observed=to_json(observation, image),
+        differences=differences_to_json(comparison.differences),
+    )
+
+
+def plan(targets: Sequence[str], profiles: tuple[str, ...], seed: int, size: int, number: int) -> Slice:
+    """Slice `number` of an endless campaign: targets take turns, each with its own count of cases."""
+    return Slice(number, targets[number % len(targets)], profiles, seed, number // len(targets) * size, size)
