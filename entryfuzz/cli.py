@@ -46,7 +46,7 @@ class Program(click.Group):
         except click.ClickException as error:
             return _refuse(error.format_message())
         except (click.Abort, KeyboardInterrupt):
-            return _refuse("entryfuzz: interrupted; what was found so far is stored")
+            return _refuse("entryfuzz: interrupted; what was stored stays")
         except Exception as error:
             if not isinstance(error, mistakes()):
                 raise

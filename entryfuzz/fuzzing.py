@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from entryfuzz.output import console, note
-from entryfuzz.replay import load_core
+from entryfuzz.replay import find_core
 from entryfuzz.views.campaign import progress_line
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def fuzz_with_progress(settings: Settings) -> Summary:
     """Run a campaign to its end, telling how it goes."""
     from workers.local import run_campaign
 
-    load_core(settings.core)
+    find_core(settings.core)
     note(f"fuzzing {', '.join(settings.targets)} on {settings.core}, seed {settings.seed}, results in {settings.database}")
     if not sys.stderr.isatty():
         return run_campaign(settings, _Lines(settings))

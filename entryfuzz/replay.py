@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entryfuzz.database import opened
 from entryfuzz.disassembly import Symbols
 from entryfuzz.errors import Mistake
+from entryfuzz.isolation import Lost, results
 from entryfuzz.path import Boundary, walk
 from fuzzer.build import build
 from fuzzer.case import Case, decode
 from fuzzer.case_json import parse
 from fuzzer.compare import Comparison, compare
-from fuzzer.cores.core import Core
+from fuzzer.cores.registry import CORES, CoreInfo
 from fuzzer.explain import Explanation, explain
+from fuzzer.signature import Signature, of_crash, of_parting_unseen
 from fuzzer.targets.registry import TARGETS
 from reference.image import End, Image, Observation
 from reference.run import run
@@ -33,13 +35,17 @@ _STANDARD_INPUT = "-"
 
 @dataclass(frozen=True, slots=True)
 class CoreRun:
-    """A case on one core, compared with the specification; `explanation` is there where they differ."""
+    """A case on one core, compared with the specification; where they differ, `signature` is the cause and `explanation` the step.
+
+    There is no explanation where the engine's process was lost, or where step by step both sides agree.
+    """
 
     core: str
     version: str
     observation: Observation
     comparison: Comparison
-    explanation: Explanation | None
+    signature: Signature | None = None
+    explanation: Explanation | None = None
     path: Sequence[Boundary] = ()
 
 
@@ -59,11 +65,11 @@ class Replay:
         return any(each.comparison.differences for each in self.runs)
 
 
-def replay(case: Case, cores: Sequence[Core], paths: bool = False) -> Replay:
+def replay(case: Case, cores: Sequence[CoreInfo], paths: bool = False) -> Replay:
     """Run a case on the specification and on each core."""
     image, symbols = build(case), Symbols(TARGETS[case.target].symbols)
     spec = run(image)
-    runs = tuple(_on_core(image, spec, core, symbols, paths) for core in cores)
+    runs = tuple(_on_core(case, spec, info, paths) for info in cores)
     return Replay(case, image, spec, runs, specification_path(image, spec, symbols) if paths else ())
 
 
@@ -74,22 +80,45 @@ def specification_path(image: Image, spec: Observation, symbols: Symbols) -> lis
     return walk(image, trace(image), symbols)
 
 
-def _on_core(image: Image, spec: Observation, core: Core, symbols: Symbols, paths: bool) -> CoreRun:
+def _on_core(case: Case, spec: Observation, info: CoreInfo, paths: bool) -> CoreRun:
+    """The case on a core in a process of its own; the last result before the process was lost, if it was."""
+    version, _ = info.available()
+    result: CoreRun | None = None
+    try:
+        for latest in results(stages, case, spec, info, paths):
+            result = latest
+    except Lost as lost:
+        if result is None:
+            observation = Observation(lost.end, detail=lost.detail)
+            comparison = compare(build(case), spec, observation)
+            signature = of_crash(info.name, case.profile, lost.end) if comparison.differences else None
+            return CoreRun(info.name, version or "", observation, comparison, signature)
+    assert result is not None
+    return result
+
+
+def stages(case: Case, spec: Observation, info: CoreInfo, paths: bool) -> Iterator[CoreRun]:
+    """A case on a core, more and more complete: the comparison, its explanation, the path."""
+    core, image = info.load(), build(case)
     (observation,) = core.run([image])
     comparison = compare(image, spec, observation)
-    explanation = explain(image, core) if comparison.differences else None
-    path = walk(image, core.trace(image), symbols) if paths else ()
-    return CoreRun(core.name, core.version, observation, comparison, explanation, path)
+    result = CoreRun(core.name, core.version, observation, comparison)
+    yield result
+    if comparison.differences:
+        explanation = explain(image, core)
+        unseen = of_parting_unseen(core.name, case.profile, comparison.differences)
+        result = replace(result, signature=explanation.signature if explanation else unseen, explanation=explanation)
+        yield result
+    if paths:
+        yield replace(result, path=walk(image, core.trace(image), Symbols(TARGETS[case.target].symbols)))
 
 
-def load_core(name: str) -> Core:
-    """The core of that name; Mistake where it is not installed."""
-    from fuzzer.cores.registry import CORES
-
+def find_core(name: str) -> CoreInfo:
+    """The core of that name; Mistake where its engine is not installed."""
     version, reason = CORES[name].available()
     if version is None:
         raise Mistake(f"core {name}: {reason}")
-    return CORES[name].load()
+    return CORES[name]
 
 
 @dataclass(frozen=True, slots=True)

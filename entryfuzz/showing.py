@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from entryfuzz.database import opened
 from entryfuzz.errors import Mistake
-from entryfuzz.replay import Replay, load_core, replay, smallest_case
+from entryfuzz.replay import Replay, find_core, replay, smallest_case
 from entryfuzz.views.divergence import Shown
 from fuzzer.case import decode
 from fuzzer.cores.core import CoreError
@@ -33,10 +33,15 @@ def _replayed(finding: FindingRow) -> tuple[Replay, str]:
     """The example on the specification and, where it is installed, on its core; and what that cannot tell."""
     case = decode(finding.case.data)
     try:
-        replayed = replay(case, [load_core(finding.core)], paths=True)
+        replayed = replay(case, [find_core(finding.core)], paths=True)
     except (Mistake, CoreError) as error:
         return replay(case, [], paths=True), f"the step that diverges is not known here: {error}"
     run = replayed.runs[0]
+    if run.comparison.differences and run.explanation is None:
+        return (
+            replayed,
+            f"{run.core} {run.version} parts from the specification, but not at a step that can be told: {run.observation.detail}",
+        )
     if run.explanation is None:
         return replayed, f"{run.core} {run.version} agrees with the specification at every step; found with {finding.core_version}"
     return replayed, ""

@@ -131,7 +131,7 @@ def test_the_adapters_take_types_and_numbers_from_the_reference_and_no_functions
     taken = {name for path in adapters for name in taken_from_the_reference(path)}
 
     assert {name for name in taken if name[0].islower()} <= SHARED_FUNCTIONS
-    assert taken & {"End", "Image"}
+    assert "Image" in taken
 
 
 # Papers
@@ -156,6 +156,7 @@ def test_make_help_lists_every_chore() -> None:
 def test_decisions_are_numbered_without_gaps_and_fit_on_a_page() -> None:
     pages = sorted((ROOT / "docs" / "decisions").iterdir())
 
+    assert pages
     assert [page.name[:5] for page in pages] == [f"{number:04}-" for number in range(1, len(pages) + 1)]
     for number, page in enumerate(pages, start=1):
         lines = page.read_text(encoding="utf-8").splitlines()

@@ -18,11 +18,11 @@ def bench(name: str, seconds: float, as_json: bool) -> None:
     from dataclasses import asdict
 
     from entryfuzz.output import print_json, print_view
-    from entryfuzz.replay import load_core
+    from entryfuzz.replay import find_core
     from entryfuzz.views import listings
     from fuzzer.bench import measure
 
-    rows = [asdict(row) for row in measure(load_core(name), seconds)]
+    rows = [asdict(row) for row in measure(find_core(name).load(), seconds)]
     if as_json:
         print_json(rows)
     else:

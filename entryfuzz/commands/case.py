@@ -28,12 +28,12 @@ def run(ctx: click.Context, name: str, cores: tuple[str, ...], trace: bool, data
     first digits.
     """
     from entryfuzz.output import print_json, print_view
-    from entryfuzz.replay import find_case, load_core, replay
+    from entryfuzz.replay import find_case, find_core, replay
     from entryfuzz.views import verdict
 
     named = find_case(name, database)
     wanted = dict.fromkeys(cores or (named.core or DEFAULT_CORE,))
-    replayed = replay(named.case, [load_core(each) for each in wanted], paths=trace)
+    replayed = replay(named.case, [find_core(each) for each in wanted], paths=trace)
     if as_json:
         print_json(verdict.verdict_json(replayed))
     else:

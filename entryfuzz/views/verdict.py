@@ -15,9 +15,9 @@ from entryfuzz.replay import CoreRun, Replay
 from entryfuzz.views import text
 from entryfuzz.views.states import EndStates, end_states
 from entryfuzz.views.steps import steps, steps_json
-from fuzzer.compare import Comparison, Difference
 from fuzzer.explain import Explanation
-from fuzzer.observation_json import to_json
+from fuzzer.observation_json import differences_to_json, to_json
+from fuzzer.signature import Signature
 from fuzzer.targets.registry import TARGETS
 
 
@@ -56,20 +56,19 @@ def _core_verdict(replayed: Replay, run: CoreRun) -> RenderableType:
     tolerated = f" (tolerated: {', '.join(sorted(set(run.comparison.tolerated)))})" if run.comparison.tolerated else ""
     if not run.comparison.differences:
         return Text(f"{name}: no divergence{tolerated}")
-    if run.explanation is None:
-        return Text(f"{name}: diverges at the end, though step by step both sides agree{tolerated}", style=text.DIFFERS)
-    return explanation_table(name, run.explanation)
+    assert run.signature is not None
+    return cause(name, run.signature, run.explanation)
 
 
-def explanation_table(name: str, explanation: Explanation) -> Table:
-    """The cause of a divergence, the rule that decides and both outcomes."""
-    signature = explanation.signature
-    table = Table.grid(padding=(0, 2))
-    table.add_row(Text(f"{name}: {signature.title}", style=text.DIFFERS))
+def cause(name: str, signature: Signature, explanation: Explanation | None) -> Table:
+    """The cause of a divergence, where it is, and the rule that decides."""
+    at = f"step {explanation.step}, {explanation.address:#x}: {explanation.text}" if explanation else "no step of the trace"
     rows = Table.grid(padding=(0, 2))
     rows.add_row("  area", f"{signature.area}, {signature.kind}, by the {signature.by}")
-    rows.add_row("  at", f"step {explanation.step}, {explanation.address:#x}: {explanation.text}")
+    rows.add_row("  at", at)
     rows.add_row("  rule", signature.rule)
+    table = Table.grid()
+    table.add_row(Text(f"{name}: {signature.title}", style=text.DIFFERS))
     table.add_row(rows)
     return table
 
@@ -78,8 +77,8 @@ def _states(replayed: Replay, frames: Mapping[str, str]) -> EndStates:
     return EndStates(
         target=replayed.case.target,
         start=replayed.image.registers,
-        spec=to_json(replayed.spec),
-        cores={run.core: to_json(run.observation) for run in replayed.runs},
+        spec=to_json(replayed.spec, replayed.image),
+        cores={run.core: to_json(run.observation, replayed.image) for run in replayed.runs},
         differing={run.core: {each.field for each in run.comparison.differences} for run in replayed.runs},
         frames=frames,
     )
@@ -89,8 +88,8 @@ def verdict_json(replayed: Replay) -> dict[str, Any]:
     """The same for programs; with the steps of each side if they were traced."""
     result: dict[str, Any] = {
         "case": replayed.case.digest,
-        "spec": to_json(replayed.spec),
-        "cores": {run.core: to_json(run.observation) for run in replayed.runs},
+        "spec": to_json(replayed.spec, replayed.image),
+        "cores": {run.core: to_json(run.observation, replayed.image) for run in replayed.runs},
         "divergences": [divergence_json(run) for run in replayed.runs if run.comparison.differences],
         "not_compared": [run.core for run in replayed.runs if not run.comparison.comparable],
         "tolerated": {run.core: sorted(set(run.comparison.tolerated)) for run in replayed.runs},
@@ -102,38 +101,27 @@ def verdict_json(replayed: Replay) -> dict[str, Any]:
 
 
 def divergence_json(run: CoreRun) -> dict[str, Any]:
-    """A divergence of one core: where, why, and every field that differs at the end."""
-    return {"core": run.core, "version": run.version, **_cause(run.explanation), "differences": differences_json(run.comparison)}
-
-
-def _cause(explanation: Explanation | None) -> dict[str, Any]:
+    """A divergence of one core: why, where if that is known, and every field that differs at the end."""
     from db.records import bucket_id
 
-    if explanation is None:
-        return {"id": None, "signature": None}
-    signature = explanation.signature
+    assert run.signature is not None
+    sign, explanation = run.signature, run.explanation
+    where: dict[str, Any] = {"step": None, "address": None, "instruction": None}
+    if explanation is not None:
+        where = {"step": explanation.step, "address": f"{explanation.address:#x}", "instruction": explanation.text}
     return {
-        "id": bucket_id(signature.text),
-        "area": signature.area,
-        "kind": signature.kind,
-        "by": signature.by,
-        "signature": signature.text,
-        "title": signature.title,
-        "cause": signature.cause,
-        "rule": signature.rule,
-        "expected": signature.expected,
-        "observed": signature.observed,
-        "step": explanation.step,
-        "address": f"{explanation.address:#x}",
-        "instruction": explanation.text,
+        "core": run.core,
+        "version": run.version,
+        "id": bucket_id(sign.text),
+        "area": sign.area,
+        "kind": sign.kind,
+        "by": sign.by,
+        "signature": sign.text,
+        "title": sign.title,
+        "cause": sign.cause,
+        "rule": sign.rule,
+        "expected": sign.expected,
+        "observed": sign.observed,
+        **where,
+        "differences": differences_to_json(run.comparison.differences),
     }
-
-
-def differences_json(comparison: Comparison) -> list[dict[str, str]]:
-    """Field, expected and observed; numbers as hex."""
-    return [_difference(each) for each in comparison.differences]
-
-
-def _difference(difference: Difference) -> dict[str, str]:
-    both = {"expected": difference.expected, "observed": difference.observed}
-    return {"field": difference.field, **{side: f"{value:#x}" if isinstance(value, int) else value for side, value in both.items()}}

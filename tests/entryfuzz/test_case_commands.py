@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLES, Entryfuzz, Stored
+from entryfuzz_program import EXAMPLES, Entryfuzz, Stored
 
 PUSH = str(EXAMPLES / "push-non-canonical.json")
 NMI = str(EXAMPLES / "nmi-in-syscall-gap.json")

@@ -6,7 +6,7 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
-from conftest import Entryfuzz
+from entryfuzz_program import Entryfuzz
 
 from entryfuzz.cli import Program, main
 from fuzzer.cores.core import CoreError

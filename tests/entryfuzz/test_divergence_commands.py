@@ -1,7 +1,7 @@
 """`entryfuzz divergences`: what the database holds, as a list and one by one."""
 
 import pytest
-from conftest import Entryfuzz, Stored
+from entryfuzz_program import Entryfuzz, Stored
 
 
 class TestList:

@@ -56,7 +56,8 @@ def test_there_are_worked_examples() -> None:
 def test_a_worked_example_does_what_the_document_says(text: str, outcome: str) -> None:
     jsonschema.validate(read_object(text, "docs").value, SCHEMA)
 
-    observed = to_json(run(build(parse(text, "docs/case-format.md"))))
+    image = build(parse(text, "docs/case-format.md"))
+    observed = to_json(run(image), image)
 
     assert f"{observed['end']}, {observed['fault'] or 'no exception'}" == outcome
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import Entryfuzz
+from entryfuzz_program import Entryfuzz
 
 FUZZ = ("fuzz", "--target", "snippets", "--profile", "intel", "--seed", "7", "--cases", "300", "--db", "found.db")
 
