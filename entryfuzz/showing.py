@@ -37,11 +37,12 @@ def _replayed(finding: FindingRow) -> tuple[Replay, str]:
     except (Mistake, CoreError) as error:
         return replay(case, [], paths=True), f"the step that diverges is not known here: {error}"
     run = replayed.runs[0]
-    if run.comparison.differences and run.explanation is None:
+    if run.explanation is not None:
+        return replayed, ""
+    if not run.comparison.differences:
         return (
             replayed,
-            f"{run.core} {run.version} parts from the specification, but not at a step that can be told: {run.observation.detail}",
+            f"{run.core} {run.version} agrees with the specification here; the divergence was found with {finding.core_version}",
         )
-    if run.explanation is None:
-        return replayed, f"{run.core} {run.version} agrees with the specification at every step; found with {finding.core_version}"
-    return replayed, ""
+    reason = run.observation.detail or "run boundary by boundary, both sides agree"
+    return replayed, f"no step can be told at which {run.core} parts from the specification: {reason}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fuzzer.targets.tables import FRAMES
-from fuzzer.tolerances import UNDEFINED_FLAGS
+from fuzzer.tolerances import DISABLED_BREAKPOINTS, UNDEFINED_FLAGS
 from reference.image import PAGE, REGISTERS, End, Image, Observation, Undefined
 
 INCOMPARABLE = frozenset({End.NOT_MODELLED, End.UNSUPPORTED})
@@ -70,6 +70,8 @@ def state_differences(
         if expected != observed:
             if name == "rflags" and not (expected ^ observed) & ~undefined.rflags:
                 tolerated.append(UNDEFINED_FLAGS.id)
+            elif name == "dr6" and not (expected ^ observed) & ~undefined.dr6:
+                tolerated.append(DISABLED_BREAKPOINTS.id)
             else:
                 differences.append(Difference(name, expected, observed))
     for address, expected, observed in _words(image, memory, other_memory):

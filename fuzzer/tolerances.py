@@ -22,4 +22,11 @@ UNDEFINED_FLAGS = Tolerance(
     covers="the bits of RFLAGS that the specification tracks as undefined, in the register and in the images that were pushed",
 )
 
-TOLERANCES = {tolerance.id: tolerance for tolerance in (UNDEFINED_FLAGS,)}
+DISABLED_BREAKPOINTS = Tolerance(
+    id="disabled-breakpoints",
+    why="a debug exception may or may not set the bits in DR6 of breakpoints whose conditions hold but which DR7 does not enable",
+    source="SDM Vol. 3B, 18.2.3, B0 through B3",
+    covers="B0 to B3 of breakpoints that were not enabled, once a breakpoint has been reported",
+)
+
+TOLERANCES = {tolerance.id: tolerance for tolerance in (UNDEFINED_FLAGS, DISABLED_BREAKPOINTS)}

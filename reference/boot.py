@@ -78,5 +78,5 @@ def observe(m: Machine, image: Image, end: End, detail: str = "") -> Observation
         for frame, page in m.pages.items()
         if isinstance(page, bytearray) and page != image.pages[frame] and frame not in image.scratch
     }
-    undefined = Undefined(m.undefined, dict(m.undefined_words))
+    undefined = Undefined(m.undefined, dict(m.undefined_words), m.undefined_dr6)
     return Observation(end, registers_of(m), memory, tuple(m.deliveries), detail, m.retired, undefined)

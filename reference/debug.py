@@ -35,6 +35,7 @@ def check_code_breakpoint(m: Machine) -> None:
             hits |= 1 << n
     if hits and not m.rflags & RF and not m.shadowed:
         m.dr6 |= hits
+        m.undefined_dr6 |= _disabled(m)
         rule = "SDM Vol. 3B, 18.3.1.1: an instruction breakpoint, reported before the instruction runs"
         raise Fault(Vector.DB, None, rule, resume=False)
 
@@ -64,12 +65,19 @@ def forbid_watched(m: Machine, linear: int, size: int) -> None:
         raise NotModelled("data breakpoint on an interrupt frame")
 
 
+def _disabled(m: Machine) -> int:
+    """B0 to B3 of breakpoints that are not enabled: a #DB for another one may set them or not (SDM Vol. 3B, 18.2.3)."""
+    return sum(1 << n for n in range(4) if not m.dr7 >> 2 * n & 3)
+
+
 def take_trap(m: Machine) -> bool:
     """Whether a debug trap is due at this boundary; DR6 then says why (SDM Vol. 3B, 18.2.3)."""
     causes = m.debug_hits | (BS if m.trap_pending else 0)
     if not causes:
         return False
     m.dr6 |= causes
+    if m.debug_hits:
+        m.undefined_dr6 |= _disabled(m)
     m.debug_hits = 0
     m.trap_pending = False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,6 +20,10 @@ LONGEST: Final = 15
 _INFO: Final = InstructionInfoFactory()
 _REWRITES: Final = (OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
 
+OPERAND_SIZE: Final = 0x66
+PREFIXES: Final = frozenset(bytes.fromhex("66 67 f2 f3 2e 36 3e 26 64 65 f0")) | frozenset(range(0x40, 0x50))
+"""Legacy and REX prefixes (SDM Vol. 2A, 2.1.1 and 2.2.1)."""
+
 Execute = Callable[[Machine, "Instruction", int], int]
 """What an instruction does: machine, instruction, address of the next one in memory; returns the next RIP."""
 
@@ -35,6 +40,7 @@ class Instruction:
         "length",
         "mnemonic",
         "name",
+        "operand_prefix",
         "operands",
         "repeat",
         "rewrites_memory",
@@ -49,6 +55,8 @@ class Instruction:
         self.code: int = decoded.code
         self.mnemonic: int = decoded.mnemonic
         self.length: int = decoded.len
+        self.operand_prefix = False
+        """A 66 prefix stands before the opcode."""
         self.repeat: bool = decoded.is_string_instruction and decoded.has_rep_prefix
         """One execution is one of several iterations."""
         self.rewrites_memory: bool = (
@@ -89,7 +97,9 @@ def decode(code: bytes, amd: bool, lookup: Callable[[Decoded], tuple[Execute, st
             raise NotModelled("instruction longer than 15 bytes")
         raise InvalidEncoding
     execute, name = lookup(decoded)
-    return Instruction(decoded, execute, name)
+    instruction = Instruction(decoded, execute, name)
+    instruction.operand_prefix = OPERAND_SIZE in itertools.takewhile(PREFIXES.__contains__, code)
+    return instruction
 
 
 def _branch_target(decoded: Decoded) -> int:

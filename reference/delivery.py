@@ -161,7 +161,7 @@ def check_frame_address(stack: int, words: int, entry: Entry) -> int:
 
 def push_frame(m: Machine, frame: int, words: list[int]) -> None:
     """Write the frame at `frame`, whole or not at all: the manual does not speak of half a frame."""
-    last = frame + 8 * len(words) - 8
+    last = (frame + 8 * len(words) - 8) & MASK64
     try:
         check_store_implicit(m, last, 8)
         check_store_implicit(m, frame, 8)
@@ -173,9 +173,9 @@ def push_frame(m: Machine, frame: int, words: list[int]) -> None:
     forbid_watched(m, frame, 8 * len(words))
 
     for index, word in enumerate(words):
-        store_implicit(m, last - 8 * index, 8, word)
+        store_implicit(m, (last - 8 * index) & MASK64, 8, word)
     if m.undefined:
-        m.undefined_words[physical(m, last - 16, user=False)] = m.undefined
+        m.undefined_words[physical(m, (last - 16) & MASK64, user=False)] = m.undefined
 
 
 def _switch(m: Machine, gate: Gate, code: Descriptor, cpl: int, frame: int, entry: Entry) -> None:

@@ -118,10 +118,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Undefined:
-    """Bits of a result that the manual leaves undefined: of RFLAGS, and of RFLAGS images in memory by physical address."""
+    """Bits of a result that the manual leaves undefined: of RFLAGS, of RFLAGS images in memory by physical address, of DR6."""
 
     rflags: int = 0
     words: Mapping[int, int] = field(default_factory=dict)
+    dr6: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,8 @@ class Step:
     rule: str = ""
     at_fetch: bool = False
     """The exception came before the instruction began."""
+    held_by_engine: bool = False
+    """An event was held back because the engine said so, not the adapter."""
     asynchronous: bool = False
     """An event from outside was delivered; no instruction ran."""
     undefined: Undefined = field(default_factory=Undefined)

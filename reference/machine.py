@@ -101,6 +101,7 @@ class Machine:
         "translations",
         "trap_pending",
         "undefined",
+        "undefined_dr6",
         "undefined_words",
         "user",
     )
@@ -167,6 +168,8 @@ class Machine:
 
         self.undefined = 0
         """Flags whose present value the manual leaves undefined."""
+        self.undefined_dr6 = 0
+        """Bits of DR6 that a #DB may have set or not."""
         self.undefined_words: dict[int, int] = {}
         """Physical address of an RFLAGS image in memory to its undefined bits."""
         self.code_frames: set[int] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from reference.bits import MASK32, canonical
+from reference.bits import MASK16, MASK32, canonical
 from reference.faults import NotModelled, Vector, require
 from reference.machine import FS, GS, Machine, access_rules_changed
 from reference.profiles import Cr0, Efer
@@ -37,6 +37,9 @@ ATTRIBUTES: Final = {
 ADDRESSES: Final = frozenset({SYSENTER_ESP, SYSENTER_EIP, LSTAR, CSTAR, FS_BASE, GS_BASE, KERNEL_GS_BASE})
 """Registers that hold a linear address: WRMSR demands a canonical one (SDM Vol. 2D, WRMSR)."""
 
+_UNUSED_ABOVE: Final = {SFMASK: MASK32, SYSENTER_CS: MASK16}
+"""Registers with bits that SDM Vol. 4 calls unused: whether they keep what is written it does not say."""
+
 _DOCUMENTED: Final = ((0, 0x1FFF), (0x4000_0000, 0x4000_0FFF), (0xC000_0000, 0xC001_1FFF))
 """Ranges in which some processor has registers; outside them none has (SDM Vol. 4; APM Vol. 2, appendix A)."""
 
@@ -60,8 +63,8 @@ def write_msr(m: Machine, number: int, value: int) -> None:
     elif number == EFER:
         _write_efer(m, value)
     elif number in ATTRIBUTES:
-        if number in (SFMASK, SYSENTER_CS) and value > MASK32:
-            raise NotModelled("upper half of IA32_FMASK or IA32_SYSENTER_CS")
+        if value > _UNUSED_ABOVE.get(number, value):
+            raise NotModelled(f"unused bits of {ATTRIBUTES[number]}")
         setattr(m, ATTRIBUTES[number], value)
     else:
         _refuse(number, "SDM Vol. 2D, WRMSR: the register in ECX does not exist")

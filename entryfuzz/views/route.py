@@ -13,6 +13,8 @@ from entryfuzz.disassembly import Symbols
 from entryfuzz.path import Boundary
 from entryfuzz.replay import CoreRun
 from entryfuzz.views import text
+from fuzzer.compare import Difference
+from reference.bits import FLAG_NAMES
 
 BEFORE: Final = 8
 AFTER: Final = 4
@@ -35,9 +37,17 @@ def parting(run: CoreRun) -> Parting | None:
         return None
     number = run.explanation.step
     outcome = (run.path[number].outcome if 0 <= number < len(run.path) else "") or "completes"
-    fields = [difference.field.removeprefix("memory:") for difference in run.explanation.differences]
+    fields = [_named(difference) for difference in run.explanation.differences]
     more = f" and {len(fields) - _FIELDS} more" if len(fields) > _FIELDS else ""
     return Parting(number, f"{run.core}: {outcome}; other {', '.join(fields[:_FIELDS])}{more}")
+
+
+def _named(difference: Difference) -> str:
+    """A differing field; of RFLAGS, which flags."""
+    expected, observed = difference.expected, difference.observed
+    if difference.field == "rflags" and isinstance(expected, int) and isinstance(observed, int):
+        return f"rflags ({', '.join(name for name, bit in FLAG_NAMES.items() if (expected ^ observed) & bit)})"
+    return difference.field.removeprefix("memory:")
 
 
 def route(path: Sequence[Boundary], arrivals: Iterable[tuple[int, str]], parting: Parting | None, symbols: Symbols) -> Table:

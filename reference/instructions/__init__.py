@@ -146,6 +146,14 @@ BY_MNEMONIC: Final[dict[int, Execute]] = {
     **{getattr(_M, f"CMOV{name}"): moves.cmovcc for name in _CONDITIONS},
 }
 
+_UNDOCUMENTED: Final = (_C.TEST_RM8_IMM8_F6R1, _C.TEST_RM16_IMM16_F7R1, _C.TEST_RM32_IMM32_F7R1, _C.TEST_RM64_IMM32_F7R1)
+
+
+def _not_modelled(m: Machine, i: Instruction, end: int) -> int:
+    """Leave the model: the specification never guesses."""
+    raise NotModelled(i.name)
+
+
 BY_CODE: Final[dict[int, Execute]] = {
     **dict.fromkeys(_named(_C, ("MOV_RM16_SREG", "MOV_R32M16_SREG", "MOV_R64M16_SREG")), moves.mov_from_segment),
     **dict.fromkeys(_named(_C, ("MOV_SREG_",)), moves.mov_to_segment),
@@ -157,8 +165,9 @@ BY_CODE: Final[dict[int, Execute]] = {
     **dict.fromkeys((_C.CALL_RM16, _C.CALL_RM32, _C.CALL_RM64), branches.call_indirect),
     **dict.fromkeys((_C.JMP_M1616, _C.JMP_M1632, _C.JMP_M1664), far.jmp_far),
     **dict.fromkeys((_C.CALL_M1616, _C.CALL_M1632, _C.CALL_M1664), far.call_far),
+    **dict.fromkeys(_UNDOCUMENTED, _not_modelled),
 }
-"""Forms whose rule is not that of their mnemonic's other forms."""
+"""Forms whose rule is not that of their mnemonic's other forms; F6 /1 and F7 /1 are in no Intel manual."""
 
 VECTOR_MOVSD: Final = frozenset(_named(_C, ("MOVSD_XMM", "VEX_VMOVSD")))
 """MOVSD is also the name of an SSE2 instruction. REPNE is defined for CMPS and SCAS only (SDM Vol. 2B, REP)."""
@@ -182,8 +191,3 @@ def lookup(decoded: Decoded) -> tuple[Execute, str]:
     if decoded.code in VECTOR_MOVSD or (decoded.is_string_instruction and decoded.has_repne_prefix):
         return _not_modelled, name
     return BY_CODE.get(decoded.code) or BY_MNEMONIC.get(decoded.mnemonic, _not_modelled), name
-
-
-def _not_modelled(m: Machine, i: Instruction, end: int) -> int:
-    """Leave the model: the specification never guesses."""
-    raise NotModelled(i.name)

@@ -40,14 +40,16 @@ def wrmsr(m: Machine, i: Instruction, end: int) -> int:
     return end
 
 
-def _require_fsgsbase(m: Machine) -> None:
+def _require_fsgsbase(m: Machine, i: Instruction) -> None:
+    if i.operand_prefix:
+        raise NotModelled(f"{i.name} with a 66 prefix")
     enabled = m.profile.fsgsbase and bool(m.cr4 & Cr4.FSGSBASE)
     require(enabled, Vector.UD, None, "SDM Vol. 2B, RDFSBASE: CR4.FSGSBASE is 0")
 
 
 def rd_base(m: Machine, i: Instruction, end: int) -> int:
     """Read the base of FS or GS (SDM Vol. 2B, RDFSBASE/RDGSBASE)."""
-    _require_fsgsbase(m)
+    _require_fsgsbase(m, i)
 
     i.destination.write(m, m.segments[FS if i.name == "rdfsbase" else GS].base)
 
@@ -56,7 +58,7 @@ def rd_base(m: Machine, i: Instruction, end: int) -> int:
 
 def wr_base(m: Machine, i: Instruction, end: int) -> int:
     """Write the base of FS or GS; a 32-bit source is zero-extended (SDM Vol. 2D, WRFSBASE/WRGSBASE)."""
-    _require_fsgsbase(m)
+    _require_fsgsbase(m, i)
     value = i.destination.read(m)
     require(canonical(value), Vector.GP, 0, "SDM Vol. 2D, WRFSBASE: the source is not canonical")
 
@@ -146,6 +148,8 @@ def _debug_number(m: Machine, operand: object) -> int:
     assert isinstance(operand, SystemRegister)
     number = operand.number
     if number in (4, 5):
+        if m.cr4 & Cr4.DE and m.cpl != 0:
+            raise NotModelled("DR4 or DR5 with CR4.DE at a CPL other than 0")
         require(not m.cr4 & Cr4.DE, Vector.UD, None, "SDM Vol. 2B, MOV: DR4 or DR5 with CR4.DE set")
         number += 2
     require(m.cpl == 0, Vector.GP, 0, "SDM Vol. 2B, MOV: a debug register is accessed at a CPL other than 0")
@@ -156,6 +160,8 @@ def _debug_number(m: Machine, operand: object) -> int:
 def mov_from_debug(m: Machine, i: Instruction, end: int) -> int:
     """Read a debug register (SDM Vol. 2B, MOV - Move to/from Debug Registers)."""
     number = _debug_number(m, i.source)
+    if number == 6 and m.undefined_dr6:
+        raise NotModelled("reads bits of DR6 that may be set or not")
 
     i.destination.write(m, m.dr[number] if number < 4 else m.dr6 if number == 6 else m.dr7)
 
@@ -172,6 +178,7 @@ def mov_to_debug(m: Machine, i: Instruction, end: int) -> int:
         m.dr[number] = value
     elif number == 6:
         m.dr6 = value & DR6_WRITABLE | DR6_FIXED
+        m.undefined_dr6 = 0
     else:
         m.dr7 = value & DR7_WRITABLE | DR7_FIXED
         access_rules_changed(m)

@@ -61,7 +61,7 @@ class UnicornCore:
         yield machine.view(run, 0, asynchronous=False)
         while run.end is None:
             known, retired = len(run.doorman.deliveries), run.retired
-            run.raised, run.at_fetch = "", False
+            run.raised, run.at_fetch, run.held_by_engine = "", False, False
             asynchronous = run.advance(most=1)
             while run.end is None and not run.raised and (known, retired) == (len(run.doorman.deliveries), run.retired):
                 asynchronous = run.advance(most=1)
@@ -213,6 +213,7 @@ class _Machine:
             new,
             raised,
             at_fetch=run.at_fetch,
+            held_by_engine=run.held_by_engine,
             asynchronous=asynchronous,
             end=end,
             detail=detail,

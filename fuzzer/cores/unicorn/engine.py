@@ -46,6 +46,8 @@ class Stop:
     software: bool = False
     """The exception came from INT n or INT3: RIP is behind the instruction."""
     instruction: str = ""
+    dr6: int = 0
+    """DR6 as it was when `instruction` was met."""
     error: str = ""
 
 
@@ -107,6 +109,10 @@ class Engine:
         self.uc.hook_add(uc_const.UC_HOOK_INSN, self._on_sysenter, aux1=x86_const.UC_X86_INS_SYSENTER)
 
     def _on_exception(self, uc: unicorn.Uc, vector: int, data: object) -> None:
+        if self._caught:
+            # A trap behind an instruction that does nothing here: the adapter does the instruction, and judges the trap.
+            uc.emu_stop()
+            return
         self.save()
         env = self._layout.env
         error_code, software = struct.unpack_from("<ii", self._state, env + blob.ERROR_CODE)
@@ -118,11 +124,11 @@ class Engine:
         return False
 
     def _on_syscall(self, uc: unicorn.Uc, data: object) -> None:
-        self._caught = {"instruction": SYSCALL}
+        self._caught = {"instruction": SYSCALL, "dr6": self.read(x86_const.UC_X86_REG_DR6)}
         uc.emu_stop()
 
     def _on_sysenter(self, uc: unicorn.Uc, data: object) -> None:
-        self._caught = {"instruction": SYSENTER}
+        self._caught = {"instruction": SYSENTER, "dr6": self.read(x86_const.UC_X86_REG_DR6)}
         uc.emu_stop()
 
     # State

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from iced_x86 import Code, Decoder, Mnemonic, Register
-from iced_x86 import Instruction as Decoded
 from unicorn import x86_const
 
 from fuzzer.cores.unicorn import blob, fast_calls
 from fuzzer.cores.unicorn.delivery import PUSHES_CODE, Arrival, Doorman, EndedError, ShutdownError
-from fuzzer.cores.unicorn.engine import Engine, Stop
+from fuzzer.cores.unicorn.engine import SYSCALL, Engine, Stop
+from fuzzer.cores.unicorn.inspector import Inspector
 from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError, Walker
 from reference.faults import exception_name
-from reference.image import PAGE, End, Event, EventKind, Image
+from reference.image import End, Event, EventKind, Image
 
 _IF: Final = 1 << 9
 _MCE: Final = 1 << 6
 _TF: Final = 1 << 8
-_DEBUG_MOVES: Final = (Code.MOV_DR_R64, Code.MOV_R64_DR)
+_BS: Final = 1 << 14
 _DEBUG_REGISTERS: Final = (x86_const.UC_X86_REG_DR0, x86_const.UC_X86_REG_DR1, x86_const.UC_X86_REG_DR2, x86_const.UC_X86_REG_DR3)
-_IRETS: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
 _RANK: Final = {EventKind.MACHINE_CHECK: 0, EventKind.NMI: 1, EventKind.INTERRUPT: 2}
 
 
@@ -31,6 +29,7 @@ class Run:
         self.engine = engine
         self.image = image
         self.doorman = Doorman(engine, Walker(engine.ram, image.profile.physical_address_bits), image.end_vector)
+        self.inspector = Inspector(engine, image.profile.physical_address_bits)
         self.arrivals = sorted(image.events)
         self.pending: list[Event] = []
         self.retired = 0
@@ -41,11 +40,14 @@ class Run:
         self.detail = ""
         self.rip = image.registers["rip"]
         self._step_trap = False
-        self._held_trap: Stop | None = None
-        """A single-step trap that a traced run shows as a step of its own."""
+        self._trap_due: int | None = None
+        """DR6 of a single-step trap that comes at this boundary: of one behind SYSCALL or SYSENTER, or one that a traced run
+        shows as a step of its own."""
         self.raised = ""
         """The exception that the engine raised last."""
         self.at_fetch = False
+        self.held_by_engine = False
+        """The engine's interrupt shadow held back an interrupt."""
         self._last = -1
         """Address of the instruction that the engine began last, -1 after a delivery."""
 
@@ -55,10 +57,8 @@ class Run:
         Says whether it was an event from outside; `end` is set when the run is over.
         """
         try:
-            if self._held_trap is not None:
-                stop, self._held_trap = self._held_trap, None
-                self._step_trap = True
-                self._take(stop)
+            if self._trap_due is not None:
+                self._deliver_trap(self._trap_due)
                 return True
             if self._deliver_pending():
                 return True
@@ -96,8 +96,16 @@ class Run:
             raise ShutdownError
         self.nmi_blocked |= event.kind is EventKind.NMI
         self.halted = False
-        resume = self._last == self.rip and self._repeats(self.rip)
-        self._enter(Arrival(event.vector, self.rip, asynchronous=True, resume=resume))
+        self._enter(Arrival(event.vector, self.rip, asynchronous=True, resume=self._between_iterations()))
+
+    def _deliver_trap(self, dr6: int) -> None:
+        self._trap_due = None
+        self.halted = False
+        self.engine.write(x86_const.UC_X86_REG_DR6, dr6)
+        self._enter(Arrival(1, self.rip, resume=self._between_iterations()))
+
+    def _between_iterations(self) -> bool:
+        return self._last == self.rip and self.inspector.repeats(self.rip)
 
     def _ready(self) -> Event | None:
         """The pending event that goes first now, if any may (SDM Vol. 3A, Table 7-2 and 7.8)."""
@@ -107,8 +115,10 @@ class Run:
                 return event
             if event.kind is EventKind.NMI and not self.nmi_blocked and not self.stack_shadow:
                 return event
-            if event.kind is EventKind.INTERRUPT and not self.shadow and self.engine.read(x86_const.UC_X86_REG_RFLAGS) & _IF:
-                return event
+            if event.kind is EventKind.INTERRUPT and self.engine.read(x86_const.UC_X86_REG_RFLAGS) & _IF:
+                if not self.shadow:
+                    return event
+                self.held_by_engine = True
         return None
 
     def _enter(self, arrival: Arrival) -> None:
@@ -126,7 +136,7 @@ class Run:
         count = 1 if self.pending or watching else due - self.retired
         if most is not None:
             count = min(count, most)
-        frees_nmi = watching and self._instruction(self.rip).mnemonic in _IRETS
+        frees_nmi = watching and self.inspector.is_iret(self.rip)
         fault_state = self._fault_state() if self.arrivals or self.pending or most is not None else None
 
         stop = self.engine.run(self.rip, count)
@@ -140,8 +150,9 @@ class Run:
         if belongs_to_next and fault_state is not None and len(stop.addresses) >= count:
             # The count was reached, and the engine looked at the next instruction all the same: another boundary's business.
             self._forget_fault(fault_state)
-        elif self._step_trap and most is not None:
-            self._held_trap = stop
+        elif self._step_trap and fault_state is not None and most is not None:
+            self._trap_due = self.engine.read(x86_const.UC_X86_REG_DR6)
+            self._forget_fault(fault_state)
         else:
             self._take(stop)
 
@@ -154,13 +165,16 @@ class Run:
         elif stop.instruction:
             self._take_fast_call(stop)
         elif stop.vector is None:
-            self.halted = self._is_halt(stop.addresses[-1])
+            self.halted = self.rip != stop.addresses[-1] and self.inspector.is_halt(stop.addresses[-1])
         else:
             self._take_exception(stop, stop.vector)
 
     def _take_fast_call(self, stop: Stop) -> None:
         instruction = stop.addresses[-1]
-        following = instruction + self._instruction(instruction).len & (1 << 64) - 1
+        following = instruction + self.inspector.instruction(instruction).len & (1 << 64) - 1
+        read, write = self.engine.read, self.engine.write
+        write(x86_const.UC_X86_REG_DR6, stop.dr6)
+        traced = read(x86_const.UC_X86_REG_RFLAGS) & _TF
         try:
             fast_calls.perform(self.engine, stop.instruction, following, self.image.profile)
         except GuestFaultError as fault:
@@ -168,14 +182,17 @@ class Run:
             self.raised = exception_name(fault.vector, fault.error_code if fault.vector in PUSHES_CODE else None)
             self._enter(Arrival(fault.vector, instruction, fault.error_code, resume=True))
             return
-        self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
+        if stop.instruction == SYSCALL:
+            traced = read(x86_const.UC_X86_REG_RFLAGS) & _TF  # SYSCALL is judged by the TF that it leaves
+        self._trap_due = stop.dr6 | _BS if traced else None
+        self.rip = read(x86_const.UC_X86_REG_RIP)
         self._last = -1
 
     def _take_exception(self, stop: Stop, vector: int) -> None:
         """Enter the handler of an exception that the engine raised; software interrupts and debug traps save RF as it is."""
         began = self._began_faulting(stop)
         resume = not stop.software and not (vector == 1 and (self._step_trap or not began))
-        if self._step_trap and self._last == self.rip and self._repeats(self.rip):
+        if self._step_trap and self._between_iterations():
             resume = True
         if not stop.software and not self._step_trap:
             self.raised = exception_name(vector, stop.error_code if vector in PUSHES_CODE else None)
@@ -197,7 +214,7 @@ class Run:
         """Whether a #DB is the trap behind a retired instruction, not the fault of a breakpoint or of DR7.GD before one."""
         if not stop.addresses:
             return False
-        if stop.addresses[-1] == self.rip and self._instruction(self.rip).code in _DEBUG_MOVES:
+        if stop.addresses[-1] == self.rip and self.inspector.moves_debug_register(self.rip):
             return False
         return bool(self.engine.read(x86_const.UC_X86_REG_RFLAGS) & _TF) or not self._breakpoint_at(self.rip)
 
@@ -230,22 +247,23 @@ class Run:
         for position, address in enumerate(addresses):
             if address == previous:
                 following = addresses[position + 1] if position + 1 < len(addresses) else self.rip
-                extra += following != address and self._repeats(address)
+                extra += following != address and self.inspector.repeats(address)
             previous = address
         faulted = stop.vector is not None and self._began_faulting(stop) and not self._step_trap
         self.retired += len(addresses) - extra - (1 if faulted or (stop.error and self._began_faulting(stop)) else 0)
         self._last = addresses[-1]
-        if stop.vector is None and self.rip == self._last and self._repeats(self.rip) and not self._repeat_count():
+        if (
+            stop.vector is None
+            and self.rip == self._last
+            and self.inspector.repeats(self.rip)
+            and not self.inspector.repeat_count(self.rip)
+        ):
             self._leave_repeat()
 
     def _leave_repeat(self) -> None:
         """Let the engine make the pass that ends a repeated instruction: it is no boundary of the architecture's."""
         self.engine.run(self.rip, 1)
         self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
-
-    def _repeat_count(self) -> int:
-        rcx = self.engine.read(x86_const.UC_X86_REG_RCX)
-        return rcx if not self._has_address_prefix(self.rip) else rcx & 0xFFFF_FFFF
 
     def _note_shadow(self) -> None:
         """Whether STI or a load of SS has just been retired: the engine's own flag, read where it can matter."""
@@ -254,38 +272,4 @@ class Run:
         self.engine.save()
         (hflags,) = self.engine.peek("<I", blob.HFLAGS)
         self.shadow = bool(hflags & blob.HFLAG_SHADOW)
-        self.stack_shadow = self.shadow and self._last >= 0 and self._loads_stack_segment(self._last)
-
-    # Looking at instructions
-
-    def _bytes(self, address: int) -> bytes:
-        """Up to 15 bytes at a linear address, as many as are mapped; nothing is marked as accessed."""
-        walker = Walker(self.engine.ram, self.image.profile.physical_address_bits)
-        registers = (x86_const.UC_X86_REG_CR0, x86_const.UC_X86_REG_CR3)
-        walker.cr0, walker.cr3 = (self.engine.read(register) for register in registers)
-        walker.efer = 1 << 11
-        code = b""
-        try:
-            while len(code) < 15:
-                place = walker.physical(address + len(code) & (1 << 64) - 1, write=False)
-                code += self.engine.ram[place : place + min(15 - len(code), PAGE - place % PAGE)]
-        except (GuestFaultError, OutsideError):
-            pass
-        return code
-
-    def _instruction(self, address: int) -> Decoded:
-        return Decoder(64, self._bytes(address), ip=address).decode()
-
-    def _repeats(self, address: int) -> bool:
-        decoded = self._instruction(address)
-        return decoded.has_rep_prefix or decoded.has_repne_prefix
-
-    def _has_address_prefix(self, address: int) -> bool:
-        return 0x67 in self._bytes(address)[: self._instruction(address).len]
-
-    def _is_halt(self, address: int) -> bool:
-        return self.rip != address and self._instruction(address).mnemonic == Mnemonic.HLT
-
-    def _loads_stack_segment(self, address: int) -> bool:
-        decoded = self._instruction(address)
-        return decoded.mnemonic == Mnemonic.MOV and decoded.op0_register == Register.SS
+        self.stack_shadow = self.shadow and self._last >= 0 and self.inspector.loads_stack_segment(self._last)

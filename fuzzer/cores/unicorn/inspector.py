@@ -1,0 +1,72 @@
+"""Looking at the instructions of a machine that is running, from outside: nothing is marked as accessed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from iced_x86 import Code, Decoder, Mnemonic, Register
+from iced_x86 import Instruction as Decoded
+from unicorn import x86_const
+
+from fuzzer.cores.unicorn.engine import Engine
+from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError, Walker
+from reference.image import PAGE
+
+_MASK: Final = (1 << 64) - 1
+_IRETS: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
+_DEBUG_MOVES: Final = (Code.MOV_DR_R64, Code.MOV_R64_DR)
+
+
+class Inspector:
+    """Reads and decodes instructions at linear addresses."""
+
+    def __init__(self, engine: Engine, address_bits: int) -> None:
+        self._engine = engine
+        self._address_bits = address_bits
+
+    def bytes_at(self, address: int) -> bytes:
+        """Up to 15 bytes, as many as are mapped."""
+        walker = Walker(self._engine.ram, self._address_bits)
+        walker.cr0 = self._engine.read(x86_const.UC_X86_REG_CR0)
+        walker.cr3 = self._engine.read(x86_const.UC_X86_REG_CR3)
+        walker.efer = 1 << 11
+        code = b""
+        try:
+            while len(code) < 15:
+                place = walker.physical(address + len(code) & _MASK, write=False)
+                code += self._engine.ram[place : place + min(15 - len(code), PAGE - place % PAGE)]
+        except (GuestFaultError, OutsideError):
+            pass
+        return code
+
+    def instruction(self, address: int) -> Decoded:
+        """The instruction at an address."""
+        return Decoder(64, self.bytes_at(address), ip=address).decode()
+
+    def repeats(self, address: int) -> bool:
+        """Whether a repeated string instruction stands there."""
+        decoded = self.instruction(address)
+        return decoded.has_rep_prefix or decoded.has_repne_prefix
+
+    def repeat_count(self, address: int) -> int:
+        """What is left in RCX, or in ECX with a 67 prefix, for the repeated instruction at an address."""
+        rcx = self._engine.read(x86_const.UC_X86_REG_RCX)
+        narrow = 0x67 in self.bytes_at(address)[: self.instruction(address).len]
+        return rcx & 0xFFFF_FFFF if narrow else rcx
+
+    def is_halt(self, address: int) -> bool:
+        """HLT."""
+        return self.instruction(address).mnemonic == Mnemonic.HLT
+
+    def is_iret(self, address: int) -> bool:
+        """IRET in any size."""
+        return self.instruction(address).mnemonic in _IRETS
+
+    def moves_debug_register(self, address: int) -> bool:
+        """MOV to or from a debug register."""
+        return self.instruction(address).code in _DEBUG_MOVES
+
+    def loads_stack_segment(self, address: int) -> bool:
+        """MOV SS."""
+        decoded = self.instruction(address)
+        return decoded.mnemonic == Mnemonic.MOV and decoded.op0_register == Register.SS
