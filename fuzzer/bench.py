@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fuzzer.build import build
+from fuzzer.case import Case
 from fuzzer.compare import compare
 from fuzzer.cores.core import Core
 from fuzzer.generate.generator import generate
 from fuzzer.targets.registry import TARGETS
-from reference.image import End, Image
+from reference.image import End, Event, EventKind, Image
+from reference.profiles import PROFILES
 from reference.run import run
 
 SEED = 1
@@ -31,13 +33,12 @@ class Row:
 
 
 def measure(core: Core, seconds: float) -> list[Row]:
-    """A row for each target; each of the three measurements takes about `seconds`."""
-    return [_measure(core, target, seconds) for target in TARGETS]
+    """A row for the paths of `linux4`, and one for each target's generated cases; each measurement takes about `seconds`."""
+    generated = [_measure(core, f"{target} (generated)", _generated(target), seconds) for target in TARGETS]
+    return [_measure(core, "linux4", _paths(), seconds), *generated]
 
 
-def _measure(core: Core, target: str, seconds: float) -> Row:
-    """Cases that end by themselves, as the generator makes them: what runs to its limit says nothing about paths."""
-    images = [image for image in _images(target) if run(image).end is End.ENDED]
+def _measure(core: Core, name: str, images: Sequence[Image], seconds: float) -> Row:
 
     def pair(image: Image) -> None:
         compare(image, run(image), next(iter(core.run([image]))))
@@ -45,11 +46,24 @@ def _measure(core: Core, target: str, seconds: float) -> Row:
     spec = _rate(lambda image: run(image), images, seconds)
     alone = _rate(lambda image: next(iter(core.run([image]))), images, seconds)
     both = _rate(pair, images, seconds)
-    return Row(target, "plain", spec, alone, both, both / alone)
+    return Row(name, "plain", spec, alone, both, both / alone)
 
 
-def _images(target: str) -> list[Image]:
-    return [build(generate(SEED, target, ("intel",), number)) for number in range(CASES)]
+def _paths() -> list[Image]:
+    """Every scenario of `linux4` once, with the event that it is named for, in each profile."""
+    events = {"interrupt": Event(2, EventKind.INTERRUPT, 0x21), "nmi": Event(2, EventKind.NMI, 2)}
+    cases = (
+        Case("linux4", scenario.name, profile, events=(event,) if (event := events.get(scenario.name.split("-")[0])) else ())
+        for scenario in TARGETS["linux4"].scenarios
+        for profile in PROFILES
+    )
+    return [build(case) for case in cases]
+
+
+def _generated(target: str) -> list[Image]:
+    """Cases as a campaign makes them, those that end by themselves: what runs to its limit says nothing about paths."""
+    images = [build(generate(SEED, target, ("intel",), number)) for number in range(CASES)]
+    return [image for image in images if run(image).end is End.ENDED]
 
 
 def _rate(work: Callable[[Image], object], images: Sequence[Image], seconds: float) -> float:

@@ -13,7 +13,7 @@ from fuzzer.targets.target import SCRATCH, Patch, default_registers
 from reference.image import Image
 from reference.profiles import PROFILES
 
-LIMITS = {"linux4": 700, "snippets": 120}
+LIMITS = {"linux4": 500, "snippets": 120}
 """Boundaries after which a run has failed to end: several times the longest path of the target."""
 
 

@@ -71,7 +71,10 @@ def check_store_implicit(m: Machine, linear: int, size: int) -> None:
 
 def physical(m: Machine, linear: int, user: bool) -> int:
     """The physical address of a byte that has just been accessed."""
-    return translate(m, linear, READ, user) << 12 | linear & 0xFFF
+    frame = (m.user if user else m.supervisor).reads.get(linear >> 12)
+    if frame is None:
+        frame = translate(m, linear, READ, user)
+    return frame << 12 | linear & 0xFFF
 
 
 Place = tuple["bytes | bytearray", int, int]

@@ -136,7 +136,7 @@ class _Machine:
         self._poke_segments(image)
         engine.restore()
         engine.write_all(registers)
-        return Run(engine, image)
+        return Run(engine, image, lambda: self._write_dr7(_DISARMED))
 
     def _load_pages(self, image: Image) -> None:
         stale = False

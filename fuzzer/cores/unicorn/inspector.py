@@ -14,6 +14,18 @@ from reference.image import PAGE
 
 _MASK: Final = (1 << 64) - 1
 _IRETS: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
+_OPENINGS: Final = frozenset({0xFB, 0x9D, 0xCF, 0x07, 0x35})
+"""The opcode bytes of STI, POPF and IRET, and the second ones of SYSRET and SYSEXIT: worth decoding."""
+_OPENING: Final = _IRETS | {
+    Mnemonic.STI,
+    Mnemonic.POPF,
+    Mnemonic.POPFQ,
+    Mnemonic.SYSRET,
+    Mnemonic.SYSRETQ,
+    Mnemonic.SYSEXIT,
+    Mnemonic.SYSEXITQ,
+}
+_OPENING_BYTES: Final = 4
 _DEBUG_MOVES: Final = (Code.MOV_DR_R64, Code.MOV_R64_DR)
 
 
@@ -23,21 +35,49 @@ class Inspector:
     def __init__(self, engine: Engine, address_bits: int) -> None:
         self._engine = engine
         self._address_bits = address_bits
+        self._pages: dict[int, int] = {}
+        """Physical addresses of pages of code, for `first_opening`."""
 
-    def bytes_at(self, address: int) -> bytes:
-        """Up to 15 bytes, as many as are mapped."""
+    def _walker(self) -> Walker:
         walker = Walker(self._engine.ram, self._address_bits)
         walker.cr0 = self._engine.read(x86_const.UC_X86_REG_CR0)
         walker.cr3 = self._engine.read(x86_const.UC_X86_REG_CR3)
         walker.efer = 1 << 11
+        return walker
+
+    def bytes_at(self, address: int) -> bytes:
+        """Up to 15 bytes, as many as are mapped."""
+        walker = self._walker()
         code = b""
         try:
             while len(code) < 15:
-                place = walker.physical(address + len(code) & _MASK, write=False)
+                place = walker.physical(address + len(code) & _MASK, write=False, mark=False)
                 code += self._engine.ram[place : place + min(15 - len(code), PAGE - place % PAGE)]
         except (GuestFaultError, OutsideError):
             pass
         return code
+
+    def first_opening(self, addresses: tuple[int, ...]) -> int | None:
+        """The index of the first instruction that may enable interrupts or unblock NMIs: STI, POPF, IRET, SYSRET or SYSEXIT."""
+        known: dict[int, bool] = {}
+        for index, address in enumerate(addresses):
+            opens = known.get(address)
+            if opens is None:
+                opens = known[address] = self._may_open(address)
+            if opens:
+                return index
+        return None
+
+    def _may_open(self, address: int) -> bool:
+        page = self._pages.get(address >> 12)
+        if page is None or address & 0xFFF > PAGE - _OPENING_BYTES:
+            code = self.bytes_at(address)[:_OPENING_BYTES]
+            if address & 0xFFF <= PAGE - _OPENING_BYTES:
+                self._pages[address >> 12] = self._walker().physical(address, write=False, mark=False) & ~0xFFF
+        else:
+            start = page | address & 0xFFF
+            code = self._engine.ram[start : start + _OPENING_BYTES]
+        return any(byte in _OPENINGS for byte in code) and self.instruction(address).mnemonic in _OPENING
 
     def instruction(self, address: int) -> Decoded:
         """The instruction at an address."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from unicorn import x86_const
@@ -16,6 +17,7 @@ from reference.image import End, Event, EventKind, Image
 
 _IF: Final = 1 << 9
 _MCE: Final = 1 << 6
+_BREAKPOINTS: Final = 0xFF
 _TF: Final = 1 << 8
 _BS: Final = 1 << 14
 _DEBUG_REGISTERS: Final = (x86_const.UC_X86_REG_DR0, x86_const.UC_X86_REG_DR1, x86_const.UC_X86_REG_DR2, x86_const.UC_X86_REG_DR3)
@@ -25,8 +27,10 @@ _RANK: Final = {EventKind.MACHINE_CHECK: 0, EventKind.NMI: 1, EventKind.INTERRUP
 class Run:
     """The adapter's state during one run; `next_stop` advances it, `end` says how it ended."""
 
-    def __init__(self, engine: Engine, image: Image) -> None:
+    def __init__(self, engine: Engine, image: Image, disarm: Callable[[], None]) -> None:
         self.engine = engine
+        self._disarm = disarm
+        """Takes every breakpoint out of the engine."""
         self.image = image
         self.doorman = Doorman(engine, Walker(engine.ram, image.profile.physical_address_bits), image.end_vector)
         self.inspector = Inspector(engine, image.profile.physical_address_bits)
@@ -133,14 +137,15 @@ class Run:
         """Run the engine to the next boundary at which something can happen, and take what stopped it."""
         due = self.arrivals[0].boundary if self.arrivals else self.image.limit
         watching = self.nmi_blocked and any(event.kind is EventKind.NMI for event in (*self.pending, *self.arrivals))
-        count = 1 if self.pending or watching else due - self.retired
+        count = due - self.retired
         if most is not None:
             count = min(count, most)
-        frees_nmi = watching and self.inspector.is_iret(self.rip)
+        elif self.pending or watching:
+            count = 1 if self.shadow or self.engine.read(x86_const.UC_X86_REG_DR7) & _BREAKPOINTS else self._until_opening(count)
         fault_state = self._fault_state() if self.arrivals or self.pending or most is not None else None
 
         stop = self.engine.run(self.rip, count)
-        if frees_nmi:
+        if watching and stop.addresses and self.inspector.is_iret(stop.addresses[-1]):
             self.nmi_blocked = False
         self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
         self._step_trap = stop.vector == 1 and self._is_step_trap(stop)
@@ -155,6 +160,21 @@ class Run:
             self._forget_fault(fault_state)
         else:
             self._take(stop)
+
+    def _until_opening(self, most: int) -> int:
+        """How many instructions it takes until one has run that may let a waiting event in, at most `most`: tried, and undone."""
+        memory = self.engine.ram[:]
+        self.engine.save()
+        state = self.engine.state()
+        tried = self.engine.run(self.rip, most)
+        if self.engine.read(x86_const.UC_X86_REG_DR7) & _BREAKPOINTS:
+            self._disarm()  # what the trial armed would outlive it
+        self.engine.ram[:] = memory
+        self.engine.load_state(state)
+        self.engine.restore()
+        self.engine.write(x86_const.UC_X86_REG_CR3, self.engine.read(x86_const.UC_X86_REG_CR3))  # empties the TLB
+        opening = self.inspector.first_opening(tried.addresses)
+        return most if opening is None else opening + 1
 
     def _take(self, stop: Stop) -> None:
         """Act on what stopped the engine."""

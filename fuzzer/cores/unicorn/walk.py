@@ -42,8 +42,8 @@ class Walker:
             raise OutsideError
         return place, struct.unpack_from("<Q", self._ram, place)[0]
 
-    def physical(self, linear: int, write: bool) -> int:
-        """The physical address of one byte; raises GuestFaultError with the #PF that the access meets."""
+    def physical(self, linear: int, write: bool, mark: bool = True) -> int:
+        """The physical address of one byte; raises GuestFaultError with the #PF that the access meets. `mark` sets the accessed and dirty flags."""
         if not -(1 << 47) <= _signed(linear) < 1 << 47:
             raise GuestFaultError(13, 0)
         mode = 2 if write else 0
@@ -64,7 +64,7 @@ class Walker:
             raise GuestFaultError(14, mode | 1, linear)
         if write and self.cr0 & _CR0_WP and not all(entry & _WRITABLE for entry in bits):
             raise GuestFaultError(14, mode | 1, linear)
-        for place, entry in path:
+        for place, entry in path if mark else ():
             leaf = place is path[3][0]
             struct.pack_into("<Q", self._ram, place, entry | _ACCESSED | (_DIRTY if write and leaf else 0))
         address = table | linear & 0xFFF
