@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from reference.bits import MASK64, canonical
-from reference.debug import ENABLES, check_code_breakpoint
+from reference.debug import ENABLES, breakpoint_on_page, check_code_breakpoint
 from reference.decode import LONGEST, Instruction, InvalidEncoding, Truncated, decode
 from reference.faults import Fault, NotModelled, Vector, require, undefined_opcode
 from reference.instructions import lookup
@@ -28,7 +28,7 @@ def fetch(m: Machine) -> Instruction:
 
 def _fetch_slowly(m: Machine) -> Instruction:
     """Fetch as far as the instruction goes: the second page is touched only if it is needed."""
-    armed = m.dr7 & ENABLES
+    armed = bool(m.dr7 & ENABLES) and breakpoint_on_page(m)
     if armed:
         check_code_breakpoint(m)
     page, offset = _fetch_page(m, m.rip), m.rip & 0xFFF

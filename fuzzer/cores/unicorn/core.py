@@ -199,7 +199,6 @@ class _Machine:
         stop = engine.run(_STUB, 1)
         if stop.vector is not None or stop.error or engine.read(x86_const.UC_X86_REG_RIP) != _STUB + len(_STUB_CODE):
             raise CoreError(f"unicorn: could not set DR7 to {value:#x}: {stop}")
-        engine.forget_code()
         engine.save()
 
     def view(self, run: Run, known: int, asynchronous: bool) -> Step:

@@ -24,6 +24,9 @@ PUSHES_CODE: Final = frozenset({8, 10, 11, 12, 13, 14, 17})
 CONTRIBUTORY: Final = frozenset({0, 10, 11, 12, 13})
 
 
+_STATE: Final = Batch(("rflags", "rsp", "rip", "cr0", "cr3", "cr4", "efer", "gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit"))
+
+
 class ShutdownError(Exception):
     """An exception while entering the double-fault handler."""
 
@@ -52,7 +55,6 @@ class Doorman:
         self._engine = engine
         self._walker = walker
         self._end_vector = end_vector
-        self._batch = Batch(("rflags", "rsp", "rip", "cr0", "cr3", "cr4", "efer", "gdtr_base", "gdtr_limit", "idtr_base", "idtr_limit"))
         self.deliveries: list[Delivery] = []
         self.refused = ""
         """The exception that kept a software interrupt from being entered."""
@@ -61,7 +63,7 @@ class Doorman:
         """Take the state that delivery depends on."""
         engine = self._engine
         engine.save()
-        values = self._batch.read(engine.library.uc_reg_read_batch, engine.handle)
+        values = _STATE.read(engine.library.uc_reg_read_batch, engine.handle)
         self.rflags, self.rsp, self.rip = values[:3]
         walker = self._walker
         walker.cr0, walker.cr3, walker.cr4, walker.efer = values[3:7]

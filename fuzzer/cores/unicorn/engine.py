@@ -23,6 +23,7 @@ from reference.image import PAGE
 ELSEWHERE: Final = 1
 """The engine's `until` for a run that begins at address 0; otherwise it is 0, the one value that the engine does not look up,
 which would disturb CR2 and the exception in flight."""
+DEBUG_REGISTERS: Final = (x86_const.UC_X86_REG_DR0, x86_const.UC_X86_REG_DR1, x86_const.UC_X86_REG_DR2, x86_const.UC_X86_REG_DR3)
 SYSCALL, SYSENTER = "syscall", "sysenter"
 TRACE_LIMIT: Final = 1 << 14
 

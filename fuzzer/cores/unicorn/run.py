@@ -9,7 +9,7 @@ from unicorn import x86_const
 
 from fuzzer.cores.unicorn import blob, fast_calls
 from fuzzer.cores.unicorn.delivery import PUSHES_CODE, Arrival, Doorman, EndedError, ShutdownError
-from fuzzer.cores.unicorn.engine import SYSCALL, Engine, Stop
+from fuzzer.cores.unicorn.engine import DEBUG_REGISTERS, SYSCALL, Engine, Stop
 from fuzzer.cores.unicorn.inspector import Inspector
 from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError, Walker
 from reference.faults import exception_name
@@ -20,7 +20,6 @@ _MCE: Final = 1 << 6
 _BREAKPOINTS: Final = 0xFF
 _TF: Final = 1 << 8
 _BS: Final = 1 << 14
-_DEBUG_REGISTERS: Final = (x86_const.UC_X86_REG_DR0, x86_const.UC_X86_REG_DR1, x86_const.UC_X86_REG_DR2, x86_const.UC_X86_REG_DR3)
 _RANK: Final = {EventKind.MACHINE_CHECK: 0, EventKind.NMI: 1, EventKind.INTERRUPT: 2}
 
 
@@ -241,7 +240,7 @@ class Run:
     def _breakpoint_at(self, address: int) -> bool:
         read = self.engine.read
         dr7 = read(x86_const.UC_X86_REG_DR7)
-        return any(dr7 >> 2 * n & 3 and not dr7 >> 16 + 4 * n & 3 and read(_DEBUG_REGISTERS[n]) == address for n in range(4))
+        return any(dr7 >> 2 * n & 3 and not dr7 >> 16 + 4 * n & 3 and read(DEBUG_REGISTERS[n]) == address for n in range(4))
 
     def _fault_state(self) -> tuple[int, int]:
         return self.engine.read(x86_const.UC_X86_REG_CR2), self.engine.read(x86_const.UC_X86_REG_DR6)

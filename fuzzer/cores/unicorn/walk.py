@@ -43,7 +43,7 @@ class Walker:
         return place, struct.unpack_from("<Q", self._ram, place)[0]
 
     def physical(self, linear: int, write: bool, mark: bool = True) -> int:
-        """The physical address of one byte; raises GuestFaultError with the #PF that the access meets. `mark` sets the accessed and dirty flags."""
+        """The physical address of one byte, or GuestFaultError with the #PF it meets; `mark` sets the accessed and dirty flags."""
         if not -(1 << 47) <= _signed(linear) < 1 << 47:
             raise GuestFaultError(13, 0)
         mode = 2 if write else 0
