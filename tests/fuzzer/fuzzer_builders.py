@@ -26,7 +26,12 @@ Key = list[tuple[int, int, int | None, int, int]]
 
 
 def snippet(
-    code: str, scenario: str = "kernel", profile: str = "intel", events: Iterable[Event] = (), memory: Iterable[Patch] = (), **registers: int
+    code: str,
+    scenario: str = "kernel",
+    profile: str = "intel",
+    events: Iterable[Event] = (),
+    memory: Iterable[Patch] = (),
+    **registers: int,
 ) -> Case:
     """A case of the target `snippets` that runs the instructions in `code` (hex) and then ends."""
     region = CODE_REGIONS[scenario]

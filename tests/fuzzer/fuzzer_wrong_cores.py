@@ -69,6 +69,4 @@ class WrongCore:
         assert isinstance(memory, dict)
         moment = Moment(image, dict(zip(REGISTER_INDEX, registers, strict=True)), dict(memory), deliveries, retired)
         self._damage(moment)
-        return tuple(moment.registers.values()), {
-            frame: page for frame, page in moment.memory.items() if page != image.pages[frame]
-        }
+        return tuple(moment.registers.values()), {frame: page for frame, page in moment.memory.items() if page != image.pages[frame]}

@@ -31,7 +31,7 @@ def assert_legal(case: Case) -> None:
     assert len(case.memory) <= MAX_PATCHES
     for piece in case.memory:
         assert 0 < len(piece.data) <= MAX_PATCH_BYTES
-        assert 0 <= piece.offset
+        assert piece.offset >= 0
         assert piece.offset + len(piece.data) <= REGIONS[piece.region].size
     assert len(case.events) <= MAX_EVENTS
     assert all(legal_event(event) == event for event in case.events)
@@ -99,7 +99,7 @@ def test_a_legal_register_value_stays_as_it_is(name: str, value: int, profile: s
 
 
 def test_bytes_mean_the_same_for_ever() -> None:
-    data = bytes.fromhex("01 02 01" "00 00 8877665544332211" "01 00 1000 02 9090" "02 0300 00 21" "02 0100 01 02".replace(" ", ""))
+    data = bytes.fromhex("01 02 0100 00 887766554433221101 00 1000 02 909002 0300 00 2102 0100 01 02".replace(" ", ""))
 
     case = decode(data)
 

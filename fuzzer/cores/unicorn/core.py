@@ -12,8 +12,9 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.unicorn import blob
 from fuzzer.cores.unicorn.engine import Engine
 from fuzzer.cores.unicorn.run import Run
+from fuzzer.cores.unicorn.segments import descriptor_caches
 from fuzzer.cores.unicorn.walk import OutsideError, mapped_frames
-from reference.image import PAGE, SEGMENTS, End, Image, Observation, Step
+from reference.image import PAGE, End, Image, Observation, Step
 
 MODELS: Final = {
     "intel": x86_const.UC_CPU_X86_SKYLAKE_CLIENT,
@@ -151,35 +152,12 @@ class _Machine:
             self.engine.forget_code()
 
     def _poke_segments(self, image: Image) -> None:
-        """Fill the descriptor caches from the image's tables, as loading each register would have done."""
-        registers = image.registers
-        for index, name in enumerate(SEGMENTS):
-            base = 0 if name == "cs" else registers.get(f"{name}_base")  # 64-bit code has no base; the engine would add it
-            cache = blob.segment_cache(registers[name], self._descriptor(image, registers[name]), base)
-            self.engine.poke("24s", blob.SEGMENTS + index * blob.SEGMENT_SIZE, cache)
-        for name, place in (("ldtr", blob.LDTR), ("tr", blob.TR)):
-            low, high = self._descriptor(image, registers[name]), self._descriptor(image, registers[name] + 8)
-            base = low >> 16 & 0xFF_FFFF | (low >> 56) << 24 | (high & 0xFFFF_FFFF) << 32
-            self.engine.poke("24s", place, blob.segment_cache(registers[name], low, base))
-        for place, table in ((blob.GDTR, "gdtr"), (blob.GDTR + blob.SEGMENT_SIZE, "idtr")):
-            self.engine.poke("<QI", place + 8, registers[f"{table}_base"], registers[f"{table}_limit"])
+        """Fill the descriptor caches and the CPL."""
+        caches = descriptor_caches(image)
+        self.engine.poke(f"{len(caches)}s", blob.SEGMENTS, caches)
         (hflags,) = self.engine.peek("<I", blob.HFLAGS)
-        self.engine.poke("<I", blob.HFLAGS, hflags & ~(blob.HFLAG_CPL | blob.HFLAG_SHADOW) | registers["cs"] & 3)
-
-    def _descriptor(self, image: Image, selector: int) -> int:
-        """The 8 bytes that a selector names in the GDT; a null selector's cache is empty."""
-        if selector & 0xFFFC == 0:
-            return 0
-        page = _page(image, self._gdt_frame(image))
-        offset = selector & 0xFFF8
-        return int.from_bytes(page[offset : offset + 8], "little")
-
-    def _gdt_frame(self, image: Image) -> int:
-        table = image.registers["cr3"]
-        for shift in (39, 30, 21, 12):
-            place = (image.registers["gdtr_base"] >> shift & 511) * 8
-            table = int.from_bytes(_page(image, table // PAGE)[place : place + 8], "little") & 0x000F_FFFF_FFFF_F000
-        return table // PAGE
+        cpl = image.registers["cs"] & 3
+        self.engine.poke("<I", blob.HFLAGS, hflags & ~(blob.HFLAG_CPL | blob.HFLAG_SHADOW) | cpl)
 
     def _write_dr7(self, value: int) -> None:
         """Let the engine run MOV DR7: only that makes it insert and remove its breakpoints, which translated code has built in.
@@ -248,10 +226,3 @@ class _Machine:
 
     def _breakpoints_on(self) -> bool:
         return bool(self.engine.read(x86_const.UC_X86_REG_DR7) & _BREAKPOINTS)
-
-
-def _page(image: Image, frame: int) -> bytes:
-    page = image.pages.get(frame)
-    if page is None:
-        raise OutsideError
-    return page

@@ -65,8 +65,7 @@ class Doorman:
         engine.save()
         values = _STATE.read(engine.library.uc_reg_read_batch, engine.handle)
         self.rflags, self.rsp, self.rip = values[:3]
-        walker = self._walker
-        walker.cr0, walker.cr3, walker.cr4, walker.efer = values[3:7]
+        self._walker.set_rules(*values[3:7])
         self.gdt, self.gdt_limit, self.idt, self.idt_limit = values[7:]
         (hflags,) = engine.peek("<I", blob.HFLAGS)
         self.hflags: int = hflags

@@ -14,6 +14,7 @@ from reference.image import PAGE
 
 _MASK: Final = (1 << 64) - 1
 _IRETS: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
+_EFER_NXE: Final = 1 << 11
 _OPENINGS: Final = frozenset({0xFB, 0x9D, 0xCF, 0x07, 0x35})
 """The opcode bytes of STI, POPF and IRET, and the second ones of SYSRET and SYSEXIT: worth decoding."""
 _OPENING: Final = _IRETS | {
@@ -40,9 +41,8 @@ class Inspector:
 
     def _walker(self) -> Walker:
         walker = Walker(self._engine.ram, self._address_bits)
-        walker.cr0 = self._engine.read(x86_const.UC_X86_REG_CR0)
-        walker.cr3 = self._engine.read(x86_const.UC_X86_REG_CR3)
-        walker.efer = 1 << 11
+        read = self._engine.read
+        walker.set_rules(read(x86_const.UC_X86_REG_CR0), read(x86_const.UC_X86_REG_CR3), 0, _EFER_NXE)
         return walker
 
     def bytes_at(self, address: int) -> bytes:

@@ -34,7 +34,13 @@ class Walker:
     def __init__(self, ram: mmap.mmap, address_bits: int) -> None:
         self._ram = ram
         self._reserved = _FRAME & ~((1 << address_bits) - 1)
+        self._known: dict[tuple[int, bool], int] = {}
         self.cr0 = self.cr3 = self.cr4 = self.efer = 0
+
+    def set_rules(self, cr0: int, cr3: int, cr4: int, efer: int) -> None:
+        """Take the registers that decide about accesses, and forget what was looked up under others."""
+        self.cr0, self.cr3, self.cr4, self.efer = cr0, cr3, cr4, efer
+        self._known.clear()
 
     def _entry(self, table: int, index: int) -> tuple[int, int]:
         place = table + 8 * index
@@ -43,6 +49,15 @@ class Walker:
         return place, struct.unpack_from("<Q", self._ram, place)[0]
 
     def physical(self, linear: int, write: bool, mark: bool = True) -> int:
+        """The physical address of one byte, walked for once a page until the rules change."""
+        page = self._known.get((linear >> 12, write))
+        if page is None:
+            address = self._walk(linear, write, mark)
+            self._known[linear >> 12, write] = address & ~0xFFF
+            return address
+        return page | linear & 0xFFF
+
+    def _walk(self, linear: int, write: bool, mark: bool) -> int:
         """The physical address of one byte, or GuestFaultError with the #PF it meets; `mark` sets the accessed and dirty flags."""
         if not -(1 << 47) <= _signed(linear) < 1 << 47:
             raise GuestFaultError(13, 0)

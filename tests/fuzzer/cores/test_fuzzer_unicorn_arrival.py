@@ -85,10 +85,11 @@ def mismatches(core: UnicornCore, cases: list[Case]) -> list[str]:
     return found
 
 
+_HELD = "stopping between two iterations keeps the engine's shadow, and the last iteration is not counted"
 OTHERWISE = {
     "sti-with-interrupts-on": "the engine begins a shadow although IF was set before STI",
-    "rep-in-the-sti-shadow": "the adapter's stop between two iterations keeps the engine's shadow, and the last iteration is not counted",
-    "rep-in-the-mov-ss-shadow": "the adapter's stop between two iterations keeps the engine's shadow, and the last iteration is not counted",
+    "rep-in-the-sti-shadow": _HELD,
+    "rep-in-the-mov-ss-shadow": _HELD,
 }
 """Where the core is known to part from the specification, and whose doing it is."""
 

@@ -1,4 +1,4 @@
-"""What the Unicorn core delivers: the saved RIP, the error code, CR2, RF in the saved flags, and the NMI latch. Expectations from the SDM."""
+"""What the Unicorn core delivers: saved RIP, error code, CR2, RF in the saved flags, the NMI latch. Expectations from the SDM."""
 
 from __future__ import annotations
 
