@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fuzzer.targets.tables import FRAMES
-from fuzzer.tolerances import DISABLED_BREAKPOINTS, UNDEFINED_FLAGS
+from fuzzer.tolerances import ACCESSED_FLAGS, OTHER_BREAKPOINTS, UNDEFINED_FLAGS
 from reference.image import PAGE, REGISTERS, End, Image, Observation, Undefined
 
 INCOMPARABLE = frozenset({End.NOT_MODELLED, End.UNSUPPORTED})
@@ -32,6 +32,7 @@ class Comparison:
     comparable: bool = True
 
 
+_ACCESSED = 1 << 5
 EQUAL = Comparison()
 INCOMPARABLE_RESULT = Comparison(comparable=False)
 
@@ -71,12 +72,15 @@ def state_differences(
             if name == "rflags" and not (expected ^ observed) & ~undefined.rflags:
                 tolerated.append(UNDEFINED_FLAGS.id)
             elif name == "dr6" and not (expected ^ observed) & ~undefined.dr6:
-                tolerated.append(DISABLED_BREAKPOINTS.id)
+                tolerated.append(OTHER_BREAKPOINTS.id)
             else:
                 differences.append(Difference(name, expected, observed))
     for address, expected, observed in _words(image, memory, other_memory):
-        if (expected ^ observed) & ~undefined.words.get(address, 0):
-            differences.append(Difference(f"memory:{place_of(address)}", expected, observed))
+        place = place_of(address)
+        if observed == expected | _ACCESSED and place.startswith("page_tables+"):
+            tolerated.append(ACCESSED_FLAGS.id)
+        elif (expected ^ observed) & ~undefined.words.get(address, 0):
+            differences.append(Difference(f"memory:{place}", expected, observed))
         else:
             tolerated.append(UNDEFINED_FLAGS.id)
     return differences, tolerated

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -87,7 +86,7 @@ def sign(
     asynchronous = spec.asynchronous and not spec.raised
     cause = _cause(decoded, code, before, spec, other, asynchronous)
     fields = tuple(field_names(spec, differences)) if same else ()
-    if fields == RESUME_ONLY and not asynchronous:
+    if fields == RESUME_ONLY and not asynchronous and (decoded is None or decoded.mnemonic not in _FAR_RETURNS):
         cause = "RF after an instruction"
     return Signature(
         core=core.name,
@@ -124,7 +123,7 @@ def of_crash(core: str, profile: str, end: End) -> Signature:
 
 def of_parting_unseen(core: str, profile: str, differences: tuple[Difference, ...]) -> Signature:
     """The signature of a difference at the end that does not come up when both sides run boundary by boundary."""
-    fields = tuple(sorted({re.sub(r"\+0x[0-9a-f]+$", "", difference.field) for difference in differences}))
+    fields = tuple(sorted({difference.field.split(":")[0] for difference in differences}))
     rule = "the result of a run does not depend on how many instructions the engine is asked to run at a time"
     return Signature(
         core, profile, "divergence", _area(True, differences), "running many at once", rule, fields, "completes", "completes", "engine"
@@ -153,7 +152,7 @@ def _rule(decoded: Decoded | None, spec: Step, asynchronous: bool, fields: tuple
         return spec.rule
     if asynchronous or decoded is None:
         return "SDM Vol. 3A, 7.14 and Table 7-2: delivery of events through the IDT, and their priorities"
-    if fields == RESUME_ONLY:
+    if fields == RESUME_ONLY and decoded.mnemonic not in _FAR_RETURNS:
         return "SDM Vol. 3B, 18.3.1.1: the processor clears RF after the successful execution of an instruction, IRET excepted"
     function, _ = lookup(decoded)
     return " ".join((function.__doc__ or "").split())
@@ -226,7 +225,8 @@ def _by(core: Core, decoded: Decoded | None, spec: Step, other: Step, fields: tu
     """Whose step it was. The engine executed it unless an event was delivered, or the adapter stands in for the instruction."""
     if core.delivers_events:
         return "engine"
-    if other.held_by_engine or (other.raised and set(fields) <= {"cr2", "dr6"} and fields):
+    reports = (other.raised or any(entry.vector == 1 for entry in other.delivered)) and set(fields) <= {"cr2", "dr6"} and fields
+    if other.held_by_engine or reports:
         return "engine"  # it raised the exception, and said what for
     ours = decoded is not None and decoded.mnemonic in _ADAPTERS_OWN and spec.raised == other.raised
     if spec.asynchronous and not other.delivered and all(entry.vector == 1 for entry in spec.delivered):

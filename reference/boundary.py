@@ -35,6 +35,7 @@ def take_events(m: Machine) -> bool:
     _leave_model_where_open(m)
     _end_shadow(m)
     m.shadowed = blocking
+    m.sheltered = shadow or m.sheltered
     if event := _choose(m, EventKind.MACHINE_CHECK, allowed=True):
         _start_machine_check(m)
         _take(m, event, Vector.MC)
@@ -48,7 +49,7 @@ def take_events(m: Machine) -> bool:
         _take(m, event, event.vector)
     else:
         return False
-    m.shadowed = False
+    m.shadowed = m.sheltered = False
     return True
 
 
@@ -64,6 +65,8 @@ def _leave_model_where_open(m: Machine) -> None:
     trap that a machine check overtakes (SDM Vol. 3A, 7.9); and whether interrupts pass the task priority is the platform's choice."""
     if m.blocking_shadow and m.shadowed and (m.pending or m.debug_hits or m.rflags & TF or m.dr7 & ENABLES):
         raise NotModelled("an event after two loads of SS in a row")
+    if m.repeating and m.sheltered and m.pending:
+        raise NotModelled("an event waiting for a shadow that a repeated instruction began in")
     if m.shadow and not m.blocking_shadow and not m.nmi_blocked and _choose(m, EventKind.NMI, allowed=True):
         raise NotModelled("an NMI pending right after STI")
     if (m.trap_pending or m.debug_hits) and _choose(m, EventKind.MACHINE_CHECK, allowed=True):

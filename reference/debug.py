@@ -24,7 +24,7 @@ def _enabled(m: Machine) -> list[tuple[int, int, int]]:
 
 def breakpoint_on_page(m: Machine) -> bool:
     """Whether an enabled instruction breakpoint lies on the page of RIP: elsewhere none needs to be looked for."""
-    return any(kind == _EXECUTE and m.dr[n] >> 12 == m.rip >> 12 for n, kind, _ in _enabled(m))
+    return any(kind == _EXECUTE and (length or m.dr[n] >> 12 == m.rip >> 12) for n, kind, length in _enabled(m))
 
 
 def check_code_breakpoint(m: Machine) -> None:
@@ -75,6 +75,11 @@ def _disabled(m: Machine) -> int:
     return sum(1 << n for n in range(4) if not m.dr7 >> 2 * n & 3)
 
 
+def _waiting_at_rip(m: Machine) -> int:
+    """B0 to B3 of instruction breakpoints at RIP: whether a trap before that instruction reports them too the manual does not say."""
+    return sum(1 << n for n, kind, _ in _enabled(m) if kind == _EXECUTE and m.dr[n] == m.rip)
+
+
 def take_trap(m: Machine) -> bool:
     """Whether a debug trap is due at this boundary; DR6 then says why (SDM Vol. 3B, 18.2.3)."""
     causes = m.debug_hits | (BS if m.trap_pending else 0)
@@ -83,6 +88,7 @@ def take_trap(m: Machine) -> bool:
     m.dr6 |= causes
     if m.debug_hits:
         m.undefined_dr6 |= _disabled(m)
+    m.undefined_dr6 |= _waiting_at_rip(m)
     m.debug_hits = 0
     m.trap_pending = False
     return True

@@ -92,6 +92,7 @@ class Machine:
         "sfmask",
         "shadow",
         "shadowed",
+        "sheltered",
         "star",
         "supervisor",
         "sysenter_cs",
@@ -145,6 +146,8 @@ class Machine:
         """The shadow is MOV SS's or POP SS's: debug traps and NMIs wait as well."""
         self.shadowed = False
         """The instruction about to run stands in a shadow of MOV SS or POP SS."""
+        self.sheltered = False
+        """The instruction now running began in a shadow of either kind."""
         self.nmi_blocked = False
         self.machine_check_in_progress = False
         """MCG_STATUS.MCIP, which nothing in the model can clear."""

@@ -52,7 +52,7 @@ def step(m: Machine) -> bool:
     """Pass one boundary and retire or fault one instruction; False when the processor is halted and nothing will wake it."""
     if m.retired >= m.next_arrival:
         admit_arrivals(m)
-    if (m.pending or m.shadow or m.shadowed or m.trap_pending or m.debug_hits) and take_events(m):
+    if (m.pending or m.shadow or m.shadowed or m.sheltered or m.trap_pending or m.debug_hits) and take_events(m):
         return True
     if m.halted:
         return False
@@ -73,6 +73,8 @@ def step(m: Machine) -> bool:
         return True
     m.retired += 1
     m.repeating = m.rip == here and instruction.repeat
+    if m.sheltered and not m.repeating:
+        m.sheltered = False
     if resume and not m.repeating and instruction.mnemonic not in _KEEPS_RESUME:
         m.rflags &= ~RF
     if single_step or instruction.mnemonic in _TRAP_BY_RESULT:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reference.boot import boot, observe
 from reference.delivery import Ended
-from reference.faults import NotModelled, Shutdown, exception_name
+from reference.faults import Fault, NotModelled, Shutdown, exception_name
 from reference.image import End, Image, Step
 from reference.machine import Machine
 from reference.run import step
@@ -16,8 +16,14 @@ ONE_ITERATION = -1
 
 
 def trace(image: Image) -> Iterator[Step]:
-    """Run `image` to its end, a step for each boundary and one for the start; the last says how the run ended."""
-    m = boot(image)
+    """Run `image` to its end, a step for each boundary and one for the start; the last says how the run ended.
+
+    An initial state that is outside the model gives no steps.
+    """
+    try:
+        m = boot(image)
+    except (Fault, NotModelled):
+        return  # `run` tells why
     m.limit = ONE_ITERATION
     yield _view(m, image, 0)
     end: End | None = None

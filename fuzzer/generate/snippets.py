@@ -97,7 +97,7 @@ def _place_code(draft: Draft, region: layout.Region) -> int:
     if draft.scenario != "user-edge":
         draft.code += END
         return region.start
-    if draft.rng.random() < 0.5:
+    if draft.rng.random() < 0.5 or not draft.code:
         draft.code += END
     return region.end - len(draft.code)
 

@@ -128,7 +128,7 @@ PLANTS = [
     # the plant, a target on which it shows, the cause its bucket has
     pytest.param(swapgs_does_nothing, "snippets", "swapgs", id="swapgs-does-nothing"),
     pytest.param(swapgs_does_nothing, "linux4", "swapgs", id="swapgs-does-nothing-in-entry-code"),
-    pytest.param(iretq_drops_rf, "snippets", "RF after an instruction", id="iretq-drops-rf"),
+    pytest.param(iretq_drops_rf, "snippets", "iretq", id="iretq-drops-rf"),
     pytest.param(wrgsbase_writes_the_other_base, "snippets", "wrgsbase", id="wrgsbase-writes-the-other-base"),
     pytest.param(delivery_does_not_align, "snippets", "event delivery", id="delivery-does-not-align"),
     pytest.param(delivery_keeps_if, "linux4", "event delivery", id="delivery-keeps-if"),

@@ -62,8 +62,8 @@ def test_wrmsr_demands_a_canonical_address_where_the_register_holds_one(number: 
 
 
 @pytest.mark.parametrize("number", [0x174, 0xC000_0084])
-def test_the_upper_half_of_a_32_bit_register_is_open(number: int) -> None:
-    assert wrmsr(number, 1 << 32)[0] == "not modelled: upper half of IA32_FMASK or IA32_SYSENTER_CS"
+def test_what_a_register_keeps_of_its_unused_bits_is_open(number: int) -> None:
+    assert wrmsr(number, 1 << 32)[0].startswith("not modelled: unused bits of")
 
 
 @pytest.mark.parametrize("code", [RDMSR, WRMSR])

@@ -58,7 +58,10 @@ class UnicornCore:
     def trace(self, image: Image) -> Iterator[Step]:
         """Run one image one boundary at a time."""
         machine = self._machine(image)
-        run = machine.start(image)
+        try:
+            run = machine.start(image)
+        except OutsideError:
+            return  # `run` tells why
         yield machine.view(run, 0, asynchronous=False)
         while run.end is None:
             known, retired = len(run.doorman.deliveries), run.retired

@@ -103,6 +103,8 @@ class Doorman:
     def _interrupted(self, first: Arrival) -> int:
         return self.instruction if first.software else first.rip
 
+    _code_place: int = 0
+    """Where the descriptor of the handler's code segment stands."""
     instruction: int = 0
     """Address of the software interrupt being delivered."""
 
@@ -122,6 +124,9 @@ class Doorman:
             raise EndedError
         self._walker.check_write(stack - 8 & MASK, 8)
         self._walker.check_write(top, 8)
+        if not code >> 40 & 1:
+            self._walker.write(self._code_place + 5 & MASK, 1, (code >> 40 | 1) & 0xFF)
+            code |= 1 << 40
         for n, word in enumerate(words):
             self._walker.write(stack - 8 * (n + 1) & MASK, 8, word)
         has_code = arrival.vector in PUSHES_CODE and not arrival.software and not arrival.asynchronous
@@ -171,11 +176,8 @@ class Doorman:
         if (selector | 7) > limit:
             raise GuestFaultError(13, error)
         place = base + (selector & ~7) & MASK
-        value = self._walker.read(place, 8)
-        if value >> 44 & 1 and not value >> 40 & 1:
-            self._walker.write(place + 5 & MASK, 1, (value >> 40 | 1) & 0xFF)
-            value |= 1 << 40
-        return value
+        self._code_place = place
+        return self._walker.read(place, 8)
 
     def _stack(self, ist: int, new_cpl: int, ext: int) -> int:
         if ist == 0 and new_cpl == self.cpl:

@@ -106,6 +106,10 @@ class Inspector:
         """MOV to or from a debug register."""
         return self.instruction(address).code in _DEBUG_MOVES
 
+    def opens_shadow(self, address: int) -> bool:
+        """STI or MOV SS."""
+        return self.instruction(address).mnemonic == Mnemonic.STI or self.loads_stack_segment(address)
+
     def loads_stack_segment(self, address: int) -> bool:
         """MOV SS."""
         decoded = self.instruction(address)

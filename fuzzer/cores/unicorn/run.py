@@ -8,6 +8,7 @@ from typing import Final
 from unicorn import x86_const
 
 from fuzzer.cores.unicorn import blob, fast_calls
+from fuzzer.cores.unicorn.counting import UncountableError, count_retired
 from fuzzer.cores.unicorn.delivery import PUSHES_CODE, Arrival, Doorman, EndedError, ShutdownError
 from fuzzer.cores.unicorn.engine import DEBUG_REGISTERS, SYSCALL, Engine, Stop
 from fuzzer.cores.unicorn.inspector import Inspector
@@ -76,6 +77,8 @@ class Run:
             self.end = End.ENDED
         except ShutdownError:
             self.end = End.SHUTDOWN
+        except UncountableError:
+            self.end, self.detail = End.UNSUPPORTED, "a repeated string instruction in a shadow, with events in the case"
         except OutsideError:
             self.end, self.detail = End.UNSUPPORTED, "a table walk of the adapter left physical memory"
         return False
@@ -254,29 +257,14 @@ class Run:
     # Counting
 
     def _count(self, stop: Stop) -> None:
-        """Add what was retired: instructions begun, less one that faulted, less the passes that only find RCX to be 0.
-
-        The engine begins a repeated string instruction once more after its last iteration, to leave it.
-        """
-        addresses = stop.addresses
-        if not addresses:
+        """Add what was retired, and leave a repeated instruction that has nothing left to do."""
+        if not stop.addresses:
             return
-        previous = self._last
-        extra = 0
-        for position, address in enumerate(addresses):
-            if address == previous:
-                following = addresses[position + 1] if position + 1 < len(addresses) else self.rip
-                extra += following != address and self.inspector.repeats(address)
-            previous = address
-        faulted = stop.vector is not None and self._began_faulting(stop) and not self._step_trap
-        self.retired += len(addresses) - extra - (1 if faulted or (stop.error and self._began_faulting(stop)) else 0)
-        self._last = addresses[-1]
-        if (
-            stop.vector is None
-            and self.rip == self._last
-            and self.inspector.repeats(self.rip)
-            and not self.inspector.repeat_count(self.rip)
-        ):
+        faulted = (stop.vector is not None or bool(stop.error)) and self._began_faulting(stop) and not self._step_trap
+        counted = count_retired(stop.addresses, self._last, self.rip, self.inspector, bool(self.image.events))
+        self.retired += counted - faulted
+        self._last = stop.addresses[-1]
+        if stop.vector is None and self._between_iterations() and not self.inspector.repeat_count(self.rip):
             self._leave_repeat()
 
     def _leave_repeat(self) -> None:

@@ -1,0 +1,30 @@
+"""How many boundaries lie behind a list of instructions that the engine began."""
+
+from __future__ import annotations
+
+from fuzzer.cores.unicorn.inspector import Inspector
+
+
+class UncountableError(Exception):
+    """The engine's passes over a repeated instruction do not tell how often it ran."""
+
+
+def count_retired(addresses: tuple[int, ...], last: int, rip: int, inspector: Inspector, exact: bool) -> int:
+    """Instructions begun, less the passes that only found RCX to be 0; `last` is the one begun before, `rip` where the engine stands.
+
+    The engine begins a repeated string instruction once more after its last iteration, to leave it; not where it stands in
+    a shadow, and then its iterations cannot be told from its passes: UncountableError, if the count must be `exact`.
+    """
+    previous = before = last
+    passes = 0
+    for position, address in enumerate(addresses):
+        if address != previous:
+            before = previous
+        else:
+            following = addresses[position + 1] if position + 1 < len(addresses) else rip
+            if following != address and inspector.repeats(address):
+                passes += 1
+                if exact and before >= 0 and inspector.opens_shadow(before):
+                    raise UncountableError
+        previous = address
+    return len(addresses) - passes
