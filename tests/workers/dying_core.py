@@ -1,0 +1,39 @@
+"""A core that really kills or stops its process on one case, for the tests of the pool."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from fuzzer.cores import registry
+from fuzzer.cores.unicorn.core import UnicornCore
+from reference.image import Image, Observation
+from workers import child
+
+HOW = "ENTRYFUZZ_TEST_DEATH"
+AT = 5
+
+
+class DyingCore(UnicornCore):
+    """Dies on the sixth image it is given, as the environment says: by a signal, or by never coming back."""
+
+    given = 0
+
+    def run(self, images: Sequence[Image]) -> Iterator[Observation]:
+        """Run images until the one that is too much."""
+        self.given += 1
+        if self.given == AT + 1 and os.environ[HOW] == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.given == AT + 1 and os.environ[HOW] == "hang":
+            time.sleep(600)
+        return super().run(images)
+
+
+def serve(pipe: Connection, core_name: str, current: Any) -> None:
+    """What a process of the pool runs instead of `child.serve`: the same, with one core more."""
+    registry.CORES[core_name] = registry.CoreInfo(core_name, "unicorn", DyingCore)
+    child.serve(pipe, core_name, current)

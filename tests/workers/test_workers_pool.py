@@ -1,0 +1,51 @@
+"""A process that dies or hangs costs one case, which is known, and not the campaign."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+import workers.pool
+from reference.image import End
+from workers.pool import Pool
+from workers.slices import Slice
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a core that the spawned processes know as well: they import this file's helper first."""
+    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.setattr(workers.pool, "serve", importlib.import_module("dying_core").serve)
+    return "dying"
+
+
+@pytest.mark.parametrize(
+    ("death", "end", "kind"), [("crash", End.CORE_CRASHED, "crash"), ("hang", End.CORE_HUNG, "hang")], ids=["crash", "hang"]
+)
+def test_the_case_that_took_the_process_is_stored_and_the_slice_goes_on(
+    monkeypatch: pytest.MonkeyPatch, dying: str, death: str, end: End, kind: str
+) -> None:
+    monkeypatch.setenv("ENTRYFUZZ_TEST_DEATH", death)
+    monkeypatch.setattr(workers.pool, "HANG_SECONDS", 3.0)
+    work = Slice(0, "snippets", ("intel",), 3, 0, 8)
+
+    with Pool(1, dying) as pool:
+        (result,) = pool.run(iter([work]))
+
+    lost = [finding for finding in result.findings if finding.bucket.kind == kind]
+    assert result.cases == 8
+    assert result.crashes >= 1
+    assert [finding.observed["end"] for finding in lost][:1] == [end.value]
+
+
+def test_slices_of_two_processes_all_come_back() -> None:
+    slices = [Slice(number, "snippets", ("intel",), 3, number * 10, 10) for number in range(5)]
+
+    with Pool(2, "unicorn") as pool:
+        results = list(pool.run(iter(slices)))
+
+    assert sorted(result.number for result in results) == [0, 1, 2, 3, 4]
