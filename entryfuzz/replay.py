@@ -93,6 +93,9 @@ def _on_core(case: Case, spec: Observation, info: CoreInfo, paths: bool) -> Core
             comparison = compare(build(case), spec, observation)
             signature = of_crash(info.name, case.profile, lost.end) if comparison.differences else None
             return CoreRun(info.name, version or "", observation, comparison, signature)
+        if result.comparison.differences and result.signature is None:
+            # It survived the run, and not being run step by step.
+            return replace(result, signature=of_crash(info.name, case.profile, lost.end))
     assert result is not None
     return result
 

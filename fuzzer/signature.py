@@ -17,7 +17,7 @@ from reference.decode import OPERAND_SIZE, PREFIXES
 from reference.image import REGISTER_INDEX, End, Image, Step
 from reference.instructions import NAMES, lookup
 
-GENERIC_RULES = ("SDM Vol. 1, 3.3.7.1", "SDM Vol. 3A, 4.", "SDM Vol. 3A, 7.15")
+GENERIC_RULES = ("SDM Vol. 1, 3.3.7.1", "SDM Vol. 3A, 4.6", "SDM Vol. 3A, 4.7", "SDM Vol. 3A, 7.15")
 """Rules about any access to memory: the instruction that made the access is not the cause."""
 
 RESUME_ONLY = ("rflags.RF",)
