@@ -12,7 +12,7 @@ from iced_x86 import Instruction as Decoded
 from reference.bits import MASK32, MASK64
 from reference.faults import NotModelled
 from reference.machine import DS, ES, FS, GS, Machine
-from reference.operands import Gpr8, Gpr16, Gpr32, Gpr64, Immediate, Memory, Operand, SegmentRegister, SystemRegister
+from reference.operands import BasedMemory, Gpr8, Gpr16, Gpr32, Gpr64, Immediate, Memory, Operand, SegmentRegister, SystemRegister
 
 LONGEST: Final = 15
 """Bytes in the longest instruction (SDM Vol. 2A, 2.3.11)."""
@@ -157,7 +157,8 @@ def _memory(decoded: Decoded) -> Memory:
     relative = base in (Register.RIP, Register.EIP)
     narrow = 4 in (RegisterExt.size(base), RegisterExt.size(index)) or (base == index == Register.NONE and decoded.memory_displ_size == 4)
     segment = _SEGMENTS.get(decoded.segment_prefix, -1)
-    operand = Memory(
+    plain = base not in (Register.NONE, Register.RIP, Register.EIP) and index == Register.NONE and not narrow and segment < FS
+    operand = (BasedMemory if plain else Memory)(
         size=MemorySizeExt.size(decoded.memory_size),
         base=-1 if relative or base == Register.NONE else RegisterExt.number(base),
         index=-1 if index == Register.NONE else RegisterExt.number(index),

@@ -183,3 +183,13 @@ class Memory(Operand):
     def write(self, m: Machine, value: int) -> None:
         """Store the operand."""
         store(m, self.address(m), self.size, value & ((1 << 8 * self.size) - 1), self.stack)
+
+
+class BasedMemory(Memory):
+    """Memory at a base register and a displacement, in 64 bits and without a segment base: most of what entry code uses."""
+
+    __slots__ = ()
+
+    def address(self, m: Machine) -> int:
+        """The linear address."""
+        return (m.gpr[self.base] + self.displacement) & MASK64

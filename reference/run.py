@@ -62,8 +62,7 @@ def step(m: Machine) -> bool:
         m.fault_at_fetch = True
         _fault(m, fault)
         return True
-    single_step = m.rflags & TF
-    resume = m.rflags & RF
+    watched = m.rflags & (TF | RF)
     here = m.rip
     try:
         m.rip = instruction.execute(m, instruction, (here + instruction.length) & MASK64)
@@ -72,14 +71,20 @@ def step(m: Machine) -> bool:
         _fault(m, fault)
         return True
     m.retired += 1
-    m.repeating = m.rip == here and instruction.repeat
-    if m.sheltered and not m.repeating:
-        m.sheltered = False
-    if resume and not m.repeating and instruction.mnemonic not in _KEEPS_RESUME:
-        m.rflags &= ~RF
-    if single_step or instruction.mnemonic in _TRAP_BY_RESULT:
-        m.trap_pending = _traps(m, instruction)
+    m.repeating = instruction.repeat and m.rip == here
+    if watched or m.sheltered or instruction.mnemonic in _TRAP_BY_RESULT:
+        _settle(m, instruction, watched)
     return True
+
+
+def _settle(m: Machine, instruction: Instruction, flags: int) -> None:
+    """What follows an instruction that began with `flags` of TF and RF: the end of a shadow, RF cleared, a trap made pending."""
+    if not m.repeating:
+        m.sheltered = False
+        if flags & RF and instruction.mnemonic not in _KEEPS_RESUME:
+            m.rflags &= ~RF
+    if flags & TF or instruction.mnemonic in _TRAP_BY_RESULT:
+        m.trap_pending = _traps(m, instruction)
 
 
 def _fault(m: Machine, fault: Fault) -> None:

@@ -235,3 +235,12 @@ def test_an_external_interrupts_gate_decides_about_nested_interrupts() -> None:
 
     assert outcomes(run("90", rflags=IF, events=nested)) == ["vector 0x72"]
     assert outcomes(run("90", rflags=IF, events=nested, idt={0x72: gate(handler(0x72), kind=0xF)})) == ["vector 0x72", "vector 0x31"]
+
+
+@pytest.mark.parametrize("code", [pytest.param("fb f3aa 90", id="sti"), pytest.param("8ed0 f3aa 90", id="mov-ss")])
+def test_whether_a_shadow_ends_between_two_iterations_is_open(code: str) -> None:
+    parts = {"rcx": 4, "rdi": 0xFFFF_8880_0001_0000, "rax": KERNEL_DS, "rflags": 2}
+
+    ended = run(code, events=(interrupt(2),), **parts)
+
+    assert outcome(ended).startswith("not modelled: ")

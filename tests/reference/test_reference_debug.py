@@ -222,11 +222,20 @@ def test_a_faulting_instruction_reports_no_data_breakpoint() -> None:
     [
         pytest.param("90", {"dr7": dr7(0, EXECUTE, TWO)}, id="instruction-breakpoint-longer-than-1"),
         pytest.param(MOV_TO, {"dr7": dr7(0, IO), "cr4": 0x60}, id="type-10b-without-cr4-de"),
+        pytest.param("0f21e0", {"cr4": 0x68, "cpl": 3}, id="dr4-with-de-at-cpl-3"),
         pytest.param("8e10 0f0b", {"dr7": dr7(0, ACCESS), "memory": {KERNEL_DATA: q(KERNEL_DS)}}, id="fault-while-a-breakpoint-is-held"),
     ],
 )
 def test_what_the_manual_leaves_open_is_not_modelled(code: str, parts: dict[str, object]) -> None:
     assert outcome(run(code, rax=KERNEL_DATA, dr0=KERNEL_DATA, **parts)).startswith("not modelled: ")
+
+
+def test_bits_of_dr6_for_breakpoints_that_are_not_enabled_are_open() -> None:
+    # the handler of #DB: mov rax, dr6
+    parts = {"rax": KERNEL_DATA, "dr0": KERNEL_DATA, "dr1": KERNEL_DATA, "dr7": dr7(0, ACCESS)}
+
+    assert run("488b18 90", **parts).undefined.dr6 == 0b1110
+    assert outcome(run("488b18 90", handlers={1: "0f21f0 cdf1"}, **parts)).startswith("not modelled: ")
 
 
 @pytest.mark.parametrize("code", [pytest.param("0f21c0", id="read"), pytest.param("0f23c0", id="write")])

@@ -66,3 +66,10 @@ def test_a_step_tells_an_exception_of_the_fetch_from_one_of_the_instruction() ->
     steps = list(trace(image(rip=UNMAPPED)))
 
     assert [step.at_fetch for step in steps if step.raised] == [True]
+
+
+def test_an_initial_state_outside_the_model_has_no_steps() -> None:
+    made = image("90", cs=0xFFF8)
+
+    assert list(trace(made)) == []
+    assert run(made).end is End.NOT_MODELLED

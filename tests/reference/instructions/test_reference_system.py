@@ -290,3 +290,7 @@ def test_instructions_that_do_nothing(code: str) -> None:
     ended = run(code, rax=NOT_CANONICAL, rflags=0x8D7)
 
     assert (outcome(ended), ended.register("rflags"), ended.memory) == ("ended", 0x8D7, {})
+
+
+def test_a_66_prefix_before_rdfsbase_is_open() -> None:
+    assert outcome(run("66 f30faec0", cr4=0x1_0020)).startswith("not modelled: ")
