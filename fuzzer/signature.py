@@ -218,6 +218,7 @@ _FAR_RETURNS = (
     Mnemonic.SYSEXIT,
     Mnemonic.SYSEXITQ,
 )
+_DEBUG = 1
 _ADAPTERS_OWN = (Mnemonic.SYSCALL, Mnemonic.SYSENTER, Mnemonic.INT, Mnemonic.INT3)
 
 
@@ -229,7 +230,8 @@ def _by(core: Core, decoded: Decoded | None, spec: Step, other: Step, fields: tu
     if other.held_by_engine or reports:
         return "engine"  # it raised the exception, and said what for
     ours = decoded is not None and decoded.mnemonic in _ADAPTERS_OWN and spec.raised == other.raised
-    if spec.asynchronous and not other.delivered and all(entry.vector == 1 for entry in spec.delivered):
+    expected, seen = ({entry.vector for entry in step.delivered} for step in (spec, other))
+    if spec.asynchronous and expected == {_DEBUG} and _DEBUG not in seen:
         return "engine"  # a single-step trap: the engine raises those itself
     delivery = (spec.asynchronous or other.asynchronous or bool(spec.delivered)) and spec.raised == other.raised
     return "adapter" if ours or delivery else "engine"

@@ -189,7 +189,7 @@ class Doorman:
         return self._walker.read(base + offset & MASK, 8) & ~15
 
     def _frame(self, arrival: Arrival) -> list[int]:
-        selectors = [self._engine.peek("<I", blob.SEGMENTS + blob.SEGMENT_SIZE * n)[0] for n in (2, 1)]
+        selectors = [self._engine.peek("<H", blob.SEGMENTS + blob.SEGMENT_SIZE * n)[0] for n in (2, 1)]
         saved = self.rflags | RF if arrival.resume else self.rflags
         words = [selectors[0], self.rsp, saved, selectors[1], arrival.rip]
         if arrival.vector in PUSHES_CODE and not arrival.software and not arrival.asynchronous:
