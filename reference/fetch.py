@@ -15,7 +15,7 @@ from reference.paging import FETCH, page_of, translate
 _DECODED: dict[bool, dict[bytes, Instruction]] = {False: {}, True: {}}
 _PAGES: dict[bool, dict[bytes, dict[int, Instruction]]] = {False: {}, True: {}}
 """What has been decoded, by the bytes alone: of one instruction, and of a page by offset. The key is whether AMD decodes."""
-_DECODED_LIMIT: Final = 50_000
+_DECODED_LIMIT: Final = 10_000
 _PAGES_LIMIT: Final = 500
 
 
