@@ -13,7 +13,7 @@ from iced_x86 import Instruction as Decoded
 
 from fuzzer.compare import Difference, state_differences
 from fuzzer.cores.core import Core
-from fuzzer.signature import Signature, sign
+from fuzzer.signature import Parting, Signature, sign
 from fuzzer.view import linear_bytes
 from reference.image import REGISTER_INDEX, End, Image, Step
 from reference.trace import trace
@@ -68,9 +68,9 @@ def _explanation(
     address = before.registers[_RIP]
     code = linear_bytes(image, before.memory, before.registers[_CR3], address, 15)
     decoded = Decoder(64, code, ip=address).decode() if code else None
-    asynchronous = spec.asynchronous and not spec.raised
-    text = "deliver" if asynchronous else _text(decoded)
-    signature = sign(image, core, decoded, code, before, spec, other, differences)
+    parting = Parting(before, spec, other, code, decoded, differences)
+    text = "deliver" if parting.asynchronous else _text(decoded)
+    signature = sign(image.profile.name, core, parting)
     return Explanation(number - 1, address, code[: decoded.len] if decoded else b"", text, differences, signature)
 
 

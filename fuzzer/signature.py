@@ -14,7 +14,7 @@ from fuzzer.cores.core import Core
 from fuzzer.outcome import CRASHES, field_names, outcome, with_delivery
 from fuzzer.targets.tables import FRAMES
 from reference.decode import OPERAND_SIZE, PREFIXES
-from reference.image import REGISTER_INDEX, End, Image, Step
+from reference.image import REGISTER_INDEX, End, Step
 from reference.instructions import NAMES, lookup
 
 GENERIC_RULES = ("SDM Vol. 1, 3.3.7.1", "SDM Vol. 3A, 4.6", "SDM Vol. 3A, 4.7", "SDM Vol. 3A, 7.15")
@@ -66,53 +66,70 @@ class Signature:
         return f"{self.cause}: expected {self.expected}, observed {self.observed}{what}"
 
 
-def sign(
-    image: Image,
-    core: Core,
-    decoded: Decoded | None,
-    code: bytes,
-    before: Step,
-    spec: Step,
-    other: Step,
-    differences: tuple[Difference, ...],
-) -> Signature:
-    """The signature of a parting: the instruction (None where none could be fetched), both outcomes and what differs."""
-    expected, observed = outcome(spec), outcome(other)
-    if expected == observed and spec.raised:
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """The first step at which two runs differ: the state before it, both sides after it, and the instruction in between."""
+
+    before: Step
+    spec: Step
+    other: Step
+    code: bytes
+    decoded: Decoded | None
+    """None where no instruction could be fetched."""
+    differences: tuple[Difference, ...]
+
+    @property
+    def asynchronous(self) -> bool:
+        """An event was due, and no instruction."""
+        return self.spec.asynchronous and not self.spec.raised
+
+
+def sign(profile: str, core: Core, parting: Parting) -> Signature:
+    """The signature of a parting: what was being done, both outcomes, and what differs where they are the same."""
+    expected, observed = outcome(parting.spec), outcome(parting.other)
+    if expected == observed and parting.spec.raised:
         # The same exception, met in the same place: what tells them apart is how it was delivered.
-        expected, observed = with_delivery(spec), with_delivery(other)
+        expected, observed = with_delivery(parting.spec), with_delivery(parting.other)
     same = expected == observed
-    stray = observed.startswith("#PF") and not expected.startswith("#PF") and expected != "#UD"
-    asynchronous = spec.asynchronous and not spec.raised
-    cause = _cause(decoded, code, before, spec, other, asynchronous)
-    fields = tuple(field_names(spec, differences)) if same else ()
-    if fields == RESUME_ONLY and not asynchronous and (decoded is None or decoded.mnemonic not in _FAR_RETURNS):
-        cause = "RF after an instruction"
+    fields = tuple(field_names(parting.spec, parting.differences)) if same else ()
+    cause, rule = _cause(parting, fields), _rule(parting, fields)
+    if observed.startswith("#PF") and not expected.startswith("#PF") and expected != "#UD":
+        expected, rule = "no #PF", _ACCESS_RULE
+    elif expected == "#UD" and not same:
+        observed = "no #UD"
     return Signature(
         core=core.name,
-        profile=image.profile.name,
-        kind=_kind(other),
-        area=_area(same, differences),
+        profile=profile,
+        kind=_kind(parting.other),
+        area=_area(same, parting.differences),
         cause=cause,
-        rule=_ACCESS_RULE if stray else _rule(decoded, spec, asynchronous, fields),
+        rule=rule,
         fields=fields,
-        expected="no #PF" if stray else expected,
-        observed="no #UD" if expected == "#UD" and not same else observed,
-        by=_by(core, decoded, spec, other, fields),
+        expected=expected,
+        observed=observed,
+        by=_by(core, parting, fields),
     )
 
 
-def _cause(decoded: Decoded | None, code: bytes, before: Step, spec: Step, other: Step, asynchronous: bool) -> str:
+def _cause(parting: Parting, fields: tuple[str, ...]) -> str:
     """The instruction or delivery step; what any instruction would have met is not put down to the one that met it."""
-    if asynchronous:
-        return "event held back" if other.held_by_engine else "event delivery"
-    if decoded is not None and (decoded.is_invalid or _ignored_prefix(decoded, code)):
-        return instruction_name(decoded, before, code)
-    if decoded is None or spec.at_fetch or other.at_fetch:
+    decoded = parting.decoded
+    if parting.asynchronous:
+        return "event held back" if parting.other.held_by_engine else "event delivery"
+    if _is_resume_only(parting, fields):
+        return "RF after an instruction"
+    if decoded is not None and (decoded.is_invalid or _ignored_prefix(decoded, parting.code)):
+        return instruction_name(decoded, parting.before, parting.code)
+    if decoded is None or parting.spec.at_fetch or parting.other.at_fetch:
         return "instruction fetch"
-    if spec.raised and spec.rule.startswith(GENERIC_RULES):
+    if parting.spec.raised and parting.spec.rule.startswith(GENERIC_RULES):
         return "memory access"
-    return instruction_name(decoded, before, code)
+    return instruction_name(decoded, parting.before, parting.code)
+
+
+def _is_resume_only(parting: Parting, fields: tuple[str, ...]) -> bool:
+    """RF is left set by an instruction that has no say in it."""
+    return fields == RESUME_ONLY and (parting.decoded is None or parting.decoded.mnemonic not in _FAR_RETURNS)
 
 
 def of_crash(core: str, profile: str, end: End) -> Signature:
@@ -146,15 +163,15 @@ def _area(same: bool, differences: Iterable[Difference]) -> str:
     return "stack" if any(name.startswith(_STACKS) for name in names) else "other"
 
 
-def _rule(decoded: Decoded | None, spec: Step, asynchronous: bool, fields: tuple[str, ...]) -> str:
+def _rule(parting: Parting, fields: tuple[str, ...]) -> str:
     """The rule that decides: the one that a fault names, or what the manual says of the instruction."""
-    if spec.raised:
-        return spec.rule
-    if asynchronous or decoded is None:
+    if parting.spec.raised:
+        return parting.spec.rule
+    if parting.asynchronous or parting.decoded is None:
         return "SDM Vol. 3A, 7.14 and Table 7-2: delivery of events through the IDT, and their priorities"
-    if fields == RESUME_ONLY and decoded.mnemonic not in _FAR_RETURNS:
+    if _is_resume_only(parting, fields):
         return "SDM Vol. 3B, 18.3.1.1: the processor clears RF after the successful execution of an instruction, IRET excepted"
-    function, _ = lookup(decoded)
+    function, _ = lookup(parting.decoded)
     return " ".join((function.__doc__ or "").split())
 
 
@@ -222,16 +239,14 @@ _DEBUG = 1
 _ADAPTERS_OWN = (Mnemonic.SYSCALL, Mnemonic.SYSENTER, Mnemonic.INT, Mnemonic.INT3)
 
 
-def _by(core: Core, decoded: Decoded | None, spec: Step, other: Step, fields: tuple[str, ...]) -> str:
+def _by(core: Core, parting: Parting, fields: tuple[str, ...]) -> str:
     """Whose step it was. The engine executed it unless an event was delivered, or the adapter stands in for the instruction."""
-    if core.delivers_events:
-        return "engine"
-    reports = (other.raised or any(entry.vector == 1 for entry in other.delivered)) and set(fields) <= {"cr2", "dr6"} and fields
-    if other.held_by_engine or reports:
-        return "engine"  # it raised the exception, and said what for
-    ours = decoded is not None and decoded.mnemonic in _ADAPTERS_OWN and spec.raised == other.raised
-    expected, seen = ({entry.vector for entry in step.delivered} for step in (spec, other))
-    if spec.asynchronous and expected == {_DEBUG} and _DEBUG not in seen:
-        return "engine"  # a single-step trap: the engine raises those itself
-    delivery = (spec.asynchronous or other.asynchronous or bool(spec.delivered)) and spec.raised == other.raised
-    return "adapter" if ours or delivery else "engine"
+    spec, other, decoded = parting.spec, parting.other, parting.decoded
+    due, seen = ({entry.vector for entry in step.delivered} for step in (spec, other))
+    reports = bool(fields) and set(fields) <= {"cr2", "dr6"} and (other.raised or _DEBUG in seen)
+    lost_trap = spec.asynchronous and due == {_DEBUG} and _DEBUG not in seen
+    if core.delivers_events or other.held_by_engine or reports or lost_trap:
+        return "engine"  # what it raises, reports and holds back is its own
+    ours = decoded is not None and decoded.mnemonic in _ADAPTERS_OWN
+    delivery = spec.asynchronous or other.asynchronous or bool(spec.delivered)
+    return "adapter" if (ours or delivery) and spec.raised == other.raised else "engine"
