@@ -86,9 +86,7 @@ def take_trap(m: Machine) -> bool:
     if not causes:
         return False
     m.dr6 |= causes
-    if m.debug_hits:
-        m.undefined_dr6 |= _disabled(m)
-    m.undefined_dr6 |= _waiting_at_rip(m)
+    m.undefined_dr6 |= _disabled(m) | _waiting_at_rip(m)
     m.debug_hits = 0
     m.trap_pending = False
     return True
