@@ -22,11 +22,6 @@ def _enabled(m: Machine) -> list[tuple[int, int, int]]:
     return [(n, dr7 >> 16 + 4 * n & 3, dr7 >> 18 + 4 * n & 3) for n in range(4) if dr7 >> 2 * n & 3]
 
 
-def breakpoint_on_page(m: Machine) -> bool:
-    """Whether an enabled instruction breakpoint lies on the page of RIP: elsewhere none needs to be looked for."""
-    return any(kind == _EXECUTE and (length or m.dr[n] >> 12 == m.rip >> 12) for n, kind, length in _enabled(m))
-
-
 def check_code_breakpoint(m: Machine) -> None:
     """Raise the #DB of an instruction breakpoint at RIP, unless RFLAGS.RF suppresses it (SDM Vol. 3B, 18.3.1.1).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from reference.bits import MASK64, canonical
-from reference.debug import ENABLES, breakpoint_on_page, check_code_breakpoint
+from reference.debug import check_code_breakpoint
 from reference.decode import LONGEST, Instruction, InvalidEncoding, Truncated, decode
 from reference.faults import Fault, NotModelled, Vector, require, undefined_opcode
 from reference.instructions import lookup
@@ -23,13 +23,12 @@ def fetch(m: Machine) -> Instruction:
     """The instruction at RIP, after the faults that come before its execution (SDM Vol. 3A, Table 7-2)."""
     known = m.translations.fetches.get(m.rip >> 12)
     instruction = known.get(m.rip & 0xFFF) if known is not None else None
-    return instruction if instruction is not None else _fetch_slowly(m)
+    return instruction if instruction is not None and m.rip not in m.armed else _fetch_slowly(m)
 
 
 def _fetch_slowly(m: Machine) -> Instruction:
     """Fetch as far as the instruction goes: the second page is touched only if it is needed."""
-    armed = bool(m.dr7 & ENABLES) and breakpoint_on_page(m)
-    if armed:
+    if m.armed:
         check_code_breakpoint(m)
     page, offset = _fetch_page(m, m.rip), m.rip & 0xFFF
     try:
@@ -38,7 +37,7 @@ def _fetch_slowly(m: Machine) -> Instruction:
         code = bytes(page[offset:])
         rest = _fetch_rest(m, code)
         return _decoded(m, code + bytes(rest[: LONGEST - len(code)]))
-    if isinstance(page, bytes) and not armed:
+    if isinstance(page, bytes) and not m.armed_oddly:
         _remember(m, page, offset, instruction)
     return instruction
 

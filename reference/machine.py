@@ -49,6 +49,8 @@ class Machine:
     """Everything an instruction can see or change. Plain attributes; the rules are functions over it."""
 
     __slots__ = (
+        "armed",
+        "armed_oddly",
         "arrivals",
         "blocking_shadow",
         "code_frames",
@@ -175,6 +177,10 @@ class Machine:
         """Bits of DR6 that a #DB may have set or not."""
         self.undefined_words: dict[int, int] = {}
         """Physical address of an RFLAGS image in memory to its undefined bits."""
+        self.armed: frozenset[int] = frozenset()
+        """Where the enabled instruction breakpoints are."""
+        self.armed_oddly = False
+        """One of them has a length that the manual gives no meaning."""
         self.code_frames: set[int] = set()
         """Physical pages that instructions were fetched from: a write to one empties `fetches`."""
         self.user = Translations(user=True)
@@ -238,12 +244,10 @@ def set_rflags(m: Machine, value: int) -> None:
 
 def access_rules_changed(m: Machine) -> None:
     """Forget every translation: a control register, RFLAGS.AC or a debug register changed what an access has to check."""
-    watched = _watches_data(m.dr7)
+    enabled = [(n, m.dr7 >> 16 + 4 * n & 3, m.dr7 >> 18 + 4 * n & 3) for n in range(4) if m.dr7 >> 2 * n & 3]
+    watched = any(kind for _, kind, _ in enabled)
+    m.armed = frozenset(m.dr[n] for n, kind, _ in enabled if not kind)
+    m.armed_oddly = any(length for _, kind, length in enabled if not kind)
     ac = bool(m.rflags & AC)
     m.user.reset(caching=not watched and not (ac and m.cr0 & Cr0.AM))
     m.supervisor.reset(caching=not watched and not (ac and m.cr4 & Cr4.SMAP))
-
-
-def _watches_data(dr7: int) -> bool:
-    """Whether DR7 enables a breakpoint on data (R/W field not 0; SDM Vol. 3B, 18.2.4)."""
-    return any(dr7 >> 2 * n & 3 and dr7 >> 16 + 4 * n & 3 for n in range(4))

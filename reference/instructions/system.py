@@ -176,6 +176,7 @@ def mov_to_debug(m: Machine, i: Instruction, end: int) -> int:
 
     if number < 4:
         m.dr[number] = value
+        access_rules_changed(m)
     elif number == 6:
         m.dr6 = value & DR6_WRITABLE | DR6_FIXED
         m.undefined_dr6 = 0

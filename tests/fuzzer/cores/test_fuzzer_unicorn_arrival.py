@@ -91,7 +91,7 @@ OTHERWISE = {
 
 def swept() -> list[Any]:
     return [
-        pytest.param(name, marks=pytest.mark.xfail(reason=OTHERWISE[name], strict=False) if name in OTHERWISE else ()) for name in SNIPPETS
+        pytest.param(name, marks=pytest.mark.xfail(reason=OTHERWISE[name], strict=True) if name in OTHERWISE else ()) for name in SNIPPETS
     ]
 
 
