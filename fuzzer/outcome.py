@@ -60,7 +60,7 @@ def field_names(spec: Step, differences: Iterable[Difference]) -> list[str]:
     names: set[str] = set()
     for difference in differences:
         if difference.field == "rflags":
-            names.update(_flag_fields("rflags", difference))
+            names.update(_flag_fields("rflags", difference, spec.undefined.rflags))
         elif difference.field.startswith("memory:"):
             names.update(_memory_fields(spec, difference))
         else:
@@ -68,10 +68,10 @@ def field_names(spec: Step, differences: Iterable[Difference]) -> list[str]:
     return sorted(names)
 
 
-def _flag_fields(prefix: str, difference: Difference) -> list[str]:
+def _flag_fields(prefix: str, difference: Difference, undefined: int = 0) -> list[str]:
     assert isinstance(difference.expected, int)
     assert isinstance(difference.observed, int)
-    changed = difference.expected ^ difference.observed
+    changed = (difference.expected ^ difference.observed) & ~undefined
     # Several flags may differ for several reasons at once: the first is the one that this case counts for.
     return next(([f"{prefix}.{name}"] for name, bit in FLAG_NAMES.items() if changed & bit), [prefix])
 
