@@ -78,5 +78,15 @@ def observe(m: Machine, image: Image, end: End, detail: str = "") -> Observation
         for frame, page in m.pages.items()
         if isinstance(page, bytearray) and page != image.pages[frame] and frame not in image.scratch
     }
-    undefined = Undefined(m.undefined, dict(m.undefined_words), m.undefined_dr6)
+    undefined = Undefined(m.undefined, _aligned(m.undefined_words), m.undefined_dr6)
     return Observation(end, registers_of(m), memory, tuple(m.deliveries), detail, m.retired, undefined)
+
+
+def _aligned(images: dict[int, int]) -> dict[int, int]:
+    """The undefined bits of RFLAGS images, by the aligned words of memory that hold them."""
+    words: dict[int, int] = {}
+    for address, bits in images.items():
+        for place, part in ((address, bits & 0xFF), (address + 1, bits >> 8)):
+            if part:
+                words[place & ~7] = words.get(place & ~7, 0) | part << 8 * (place & 7)
+    return words

@@ -69,6 +69,13 @@ def check_store_implicit(m: Machine, linear: int, size: int) -> None:
     _implicit_places(m, linear, size, WRITE)
 
 
+def refuse_undefined(m: Machine, linear: int, size: int) -> None:
+    """Leave the model where bytes just loaded hold flags that mean nothing: nothing follows what becomes of them in a register."""
+    start = physical(m, linear, m.cpl == 3)
+    if any(word < start + size and start < word + 8 for word in m.undefined_words):
+        raise NotModelled("reads undefined flags from memory")
+
+
 def physical(m: Machine, linear: int, user: bool) -> int:
     """The physical address of a byte that has just been accessed."""
     frame = (m.user if user else m.supervisor).reads.get(linear >> 12)

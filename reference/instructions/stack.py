@@ -6,7 +6,7 @@ from reference.bits import AC, ARITHMETIC, DF, ID, IF, IOPL, MASK64, NT, RF, TF,
 from reference.decode import Instruction
 from reference.faults import Fault, NotModelled
 from reference.machine import RBP, RSP, Machine, set_rflags
-from reference.memory import check_store, load, physical, store
+from reference.memory import check_store, load, physical, refuse_undefined, store
 from reference.operands import SegmentRegister
 from reference.segmentation import load_data_segment
 
@@ -38,6 +38,8 @@ def pop(m: Machine, i: Instruction, end: int) -> int:
     """
     before = m.gpr[RSP]
     value = pop_value(m, i.slot)
+    if m.undefined_words:
+        refuse_undefined(m, before, i.slot)
     try:
         if isinstance(i.destination, SegmentRegister):
             load_data_segment(m, i.destination.index, value & 0xFFFF)
@@ -55,14 +57,14 @@ PUSHED: int = ~(VM | RF)
 def pushf(m: Machine, i: Instruction, end: int) -> int:
     """Push RFLAGS with VM and RF clear (SDM Vol. 2B, PUSHF)."""
     push_value(m, m.rflags & PUSHED, i.slot)
-    remember_undefined_image(m, m.gpr[RSP])
+    remember_undefined_image(m, m.gpr[RSP], i.slot)
     return end
 
 
-def remember_undefined_image(m: Machine, address: int) -> None:
-    """Note which bits of an RFLAGS image just stored at `address` mean nothing."""
+def remember_undefined_image(m: Machine, address: int, size: int) -> None:
+    """Note which bits of an RFLAGS image of `size` bytes just stored at `address` mean nothing."""
     if m.undefined:
-        m.undefined_words[physical(m, address, m.cpl == 3)] = m.undefined
+        m.undefined_words[physical(m, address, m.cpl == 3)] = m.undefined & (1 << 8 * size) - 1
 
 
 def undefined_in_image(m: Machine, address: int) -> int:

@@ -216,9 +216,17 @@ def test_a_frame_pushed_on_undefined_flags_has_an_undefined_image() -> None:
 
 def test_a_frame_over_an_older_image_replaces_it() -> None:
     # popping it leaves it below RSP, where the frame's SS goes
-    words = run(AND + PUSHF + "58 0f0b").undefined.words
+    words = run(AND + PUSHF + "488d642408 0f0b").undefined.words
 
     assert [(address & 0xFFF, bits) for address, bits in words.items()] == [(KERNEL_RSP - 24 & 0xFFF, AF)]
+
+
+@pytest.mark.parametrize(
+    "code", [pytest.param("58", id="pop"), pytest.param("488b0424", id="mov"), pytest.param("ff3424", id="push-memory")]
+)
+def test_undefined_flags_in_a_register_are_outside_the_model(code: str) -> None:
+    assert outcome(run(AND + PUSHF + code)) == "not modelled: reads undefined flags from memory"
+    assert outcome(run(AND + PUSHF + "488d642408" + code)) == "ended"
 
 
 def test_popf_and_iret_bring_undefined_flags_back() -> None:

@@ -201,6 +201,7 @@ class Run:
             fast_calls.perform(self.engine, stop.instruction, following, self.image.profile)
         except GuestFaultError as fault:
             self.retired -= 1
+            self.rip = instruction
             write(x86_const.UC_X86_REG_RIP, instruction)
             self.raised = exception_name(fault.vector, fault.error_code if fault.vector in PUSHES_CODE else None)
             self._enter(Arrival(fault.vector, instruction, fault.error_code, resume=True))
