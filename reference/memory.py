@@ -70,7 +70,10 @@ def check_store_implicit(m: Machine, linear: int, size: int) -> None:
 
 
 def refuse_undefined(m: Machine, linear: int, size: int) -> None:
-    """Leave the model where bytes just loaded hold flags that mean nothing: nothing follows what becomes of them in a register."""
+    """Leave the model where a POP brought flags that mean nothing into a register: nothing follows what becomes of them there.
+
+    A MOV from such an image is let pass: entry code looks at IF and IOPL in saved flags, which are always defined.
+    """
     start = physical(m, linear, m.cpl == 3)
     if any(word < start + size and start < word + 8 for word in m.undefined_words):
         raise NotModelled("reads undefined flags from memory")

@@ -7,7 +7,7 @@ from reference.decode import Instruction
 from reference.faults import Fault, NotModelled
 from reference.machine import RBP, RSP, Machine, set_rflags
 from reference.memory import check_store, load, physical, refuse_undefined, store
-from reference.operands import SegmentRegister
+from reference.operands import Memory, SegmentRegister
 from reference.segmentation import load_data_segment
 
 
@@ -26,8 +26,12 @@ def pop_value(m: Machine, size: int) -> int:
 
 
 def push(m: Machine, i: Instruction, end: int) -> int:
-    """Push a register, memory, an immediate or FS/GS (SDM Vol. 2B, PUSH)."""
-    push_value(m, i.destination.read(m), i.slot)
+    """Push a register, memory, an immediate or FS/GS (SDM Vol. 2B, PUSH). A copied RFLAGS image is as undefined as the original."""
+    source = i.destination
+    copied = source.address(m) if isinstance(source, Memory) and m.undefined_words else None
+    push_value(m, source.read(m), i.slot)
+    if copied is not None and (mask := undefined_in_image(m, copied)):
+        m.undefined_words[physical(m, m.gpr[RSP], m.cpl == 3)] = mask
     return end
 
 
