@@ -40,12 +40,13 @@ def measure(core: Core, seconds: float) -> list[Row]:
 
 def _measure(core: Core, name: str, images: Sequence[Image], seconds: float) -> Row:
 
-    def pair(image: Image) -> None:
-        compare(image, run(image), next(iter(core.run([image]))))
+    def both_sides() -> None:
+        for image, expected, observed in zip(images, [run(image) for image in images], core.run(images), strict=True):
+            compare(image, expected, observed)
 
-    spec = _rate(lambda image: run(image), images, seconds)
-    alone = _rate(lambda image: next(iter(core.run([image]))), images, seconds)
-    both = _rate(pair, images, seconds)
+    spec = _rate(lambda: [run(image) for image in images], len(images), seconds)
+    alone = _rate(lambda: list(core.run(images)), len(images), seconds)
+    both = _rate(both_sides, len(images), seconds)
     return Row(name, "plain", spec, alone, both, both / alone)
 
 
@@ -66,13 +67,11 @@ def _generated(target: str) -> list[Image]:
     return [image for image in images if run(image).end is End.ENDED]
 
 
-def _rate(work: Callable[[Image], object], images: Sequence[Image], seconds: float) -> float:
-    """Images per second of processor time, after one warm-up round."""
-    for image in images:
-        work(image)
+def _rate(work: Callable[[], object], cases: int, seconds: float) -> float:
+    """Cases per second of processor time, after one round to warm up; a round is a batch, as in a campaign."""
+    work()
     done, start = 0, time.process_time()
     while (spent := time.process_time() - start) < seconds:
-        for image in images:
-            work(image)
-        done += len(images)
+        work()
+        done += cases
     return done / spent

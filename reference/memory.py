@@ -147,6 +147,7 @@ def _translate(m: Machine, linear: int, access: int, translations: Translations,
         if translations.caching:
             if access == WRITE:
                 writable_page(m, frame)
+                translations.reads[linear >> 12] = frame  # what may be written may be read
             known[linear >> 12] = frame
     return frame
 

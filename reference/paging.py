@@ -61,8 +61,10 @@ def translate(m: Machine, linear: int, access: int, user: bool, implicit: bool =
     reserved = _reserved(m)
     common, combined = MASK64, 0
     table = m.cr3 & ADDRESS
+    pages = m.pages
     for shift in _SHIFTS:
-        entry: int = _QWORD.unpack_from(page_of(m, table >> 12), (linear >> shift & 0x1FF) * 8)[0]
+        page = pages.get(table >> 12) or page_of(m, table >> 12)
+        entry: int = _QWORD.unpack_from(page, (linear >> shift & 0x1FF) * 8)[0]
         if not entry & PRESENT:
             raise _page_fault(m, linear, access, user, 0, "SDM Vol. 3A, 4.7: the translation is not present")
         if entry & reserved or (shift == 39 and entry & PAGE_SIZE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from db.records import NewBucket, NewCase, NewFinding, SliceResult
@@ -19,6 +19,8 @@ from fuzzer.signature import Signature, of_crash, of_parting_unseen
 from reference.image import End, Image, Observation
 from reference.run import run
 
+BATCH = 50
+"""Cases that the specification runs before the core runs them."""
 EXAMPLES = 3
 """Cases kept for each signature of a slice: the smallest ones."""
 
@@ -65,10 +67,11 @@ def run_slice(work: Slice, core: Core, starting: Callable[[int], None]) -> Slice
     begun = time.monotonic()
     tally = _Tally()
     lost = dict(work.lost)
-    for number in range(work.first, work.first + work.count):
-        case = generate(work.seed, work.target, work.profiles, number)
-        starting(number)
-        _run_case(case, core, tally, lost.get(number))
+    numbers = range(work.first, work.first + work.count)
+    for first in range(0, work.count, BATCH):
+        for trial in list(_specified(work, numbers[first : first + BATCH], tally)):
+            starting(trial.number)
+            _run_on_core(trial, core, tally, lost.get(trial.number))
     findings = [finding for kept in tally.examples.values() for finding in kept]
     return SliceResult(
         number=work.number,
@@ -82,12 +85,30 @@ def run_slice(work: Slice, core: Core, starting: Callable[[int], None]) -> Slice
     )
 
 
-def _run_case(case: Case, core: Core, tally: _Tally, lost: End | None) -> None:
-    image = build(case)
-    spec = run(image)
-    if spec.end is End.NOT_MODELLED:
-        tally.not_modelled[spec.detail] += 1
-        return
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A case that the specification has run, for a core to run."""
+
+    number: int
+    case: Case
+    image: Image
+    spec: Observation
+
+
+def _specified(work: Slice, numbers: Iterable[int], tally: _Tally) -> Iterator[_Trial]:
+    """Run cases on the specification: many of them before the core's turn, because the two drive each other out of the caches."""
+    for number in numbers:
+        case = generate(work.seed, work.target, work.profiles, number)
+        image = build(case)
+        spec = run(image)
+        if spec.end is End.NOT_MODELLED:
+            tally.not_modelled[spec.detail] += 1
+        else:
+            yield _Trial(number, case, image, spec)
+
+
+def _run_on_core(trial: _Trial, core: Core, tally: _Tally, lost: End | None) -> None:
+    case, image, spec = trial.case, trial.image, trial.spec
     if lost is not None:
         tally.crashes += 1
         observation = Observation(lost, detail="the engine's process was lost")

@@ -226,6 +226,12 @@ def test_undefined_flags_in_a_register_are_outside_the_model() -> None:
     assert outcome(run(AND + PUSHF + "488d642408 58")) == "ended"
 
 
+def test_images_are_followed_while_a_data_breakpoint_is_armed() -> None:
+    ended = run(AND + PUSHF, dr0=KERNEL_DATA, dr7=0x1_0401)
+
+    assert list(ended.undefined.words.values()) == [AF]
+
+
 def test_a_pushed_copy_of_an_image_is_as_undefined() -> None:
     words = run(AND + PUSHF + "ff3424").undefined.words
 
