@@ -6,8 +6,6 @@ interrupts, then the faults of the next instruction.
 
 from __future__ import annotations
 
-from typing import Final
-
 from reference.bits import TF
 from reference.debug import ENABLES, take_trap
 from reference.delivery import Entry, Source, enter
@@ -15,8 +13,6 @@ from reference.faults import NotModelled, Shutdown, Vector
 from reference.image import Event, EventKind
 from reference.machine import NEVER, Machine
 from reference.profiles import Cr4
-
-_PRIORITY: Final = (EventKind.MACHINE_CHECK, EventKind.NMI, EventKind.INTERRUPT)
 
 
 def admit_arrivals(m: Machine) -> None:

@@ -19,8 +19,7 @@ SEGMENT_SIZE: Final = 24
 LDTR: Final = SEGMENTS + 6 * SEGMENT_SIZE
 TR: Final = LDTR + SEGMENT_SIZE
 GDTR: Final = TR + SEGMENT_SIZE
-ERROR_CODE: Final = 5384
-IS_SOFTWARE: Final = 5388
+ERROR_CODE: Final = 5384  # then, in the next 4 bytes, whether INT n or INT3 raised it
 OLD_EXCEPTION: Final = 5496
 
 HFLAG_CPL: Final = 3
