@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from reference.bits import AC, FIXED, IF
 from reference.descriptors import Segment
 from reference.image import GPRS, Delivery, Event, Image
-from reference.profiles import Cr0, Cr4, Profile
+from reference.profiles import Cr0, Profile
 
 if TYPE_CHECKING:
     from reference.decode import Instruction
@@ -28,10 +28,12 @@ class Translations:
     instructions of a page, by offset.
     """
 
-    __slots__ = ("caching", "fetches", "reads", "user", "writes")
+    __slots__ = ("caching", "fetches", "implicit", "reads", "user", "writes")
 
-    def __init__(self, user: bool) -> None:
+    def __init__(self, user: bool, implicit: bool = False) -> None:
         self.user = user
+        self.implicit = implicit
+        """For accesses to system structures, which RFLAGS.AC does not exempt from SMAP."""
         self.caching = True
         self.reads: dict[int, int] = {}
         self.writes: dict[int, int] = {}
@@ -100,6 +102,7 @@ class Machine:
         "sysenter_cs",
         "sysenter_eip",
         "sysenter_esp",
+        "system",
         "tr",
         "translations",
         "trap_pending",
@@ -185,6 +188,7 @@ class Machine:
         """Physical pages that instructions were fetched from: a write to one empties `fetches`."""
         self.user = Translations(user=True)
         self.supervisor = Translations(user=False)
+        self.system = Translations(user=False, implicit=True)
         self.translations = self.supervisor
 
     @property
@@ -248,6 +252,6 @@ def access_rules_changed(m: Machine) -> None:
     watched = any(kind for _, kind, _ in enabled)
     m.armed = frozenset(m.dr[n] for n, kind, _ in enabled if not kind)
     m.armed_oddly = any(length for _, kind, length in enabled if not kind)
-    ac = bool(m.rflags & AC)
-    m.user.reset(caching=not watched and not (ac and m.cr0 & Cr0.AM))
-    m.supervisor.reset(caching=not watched and not (ac and m.cr4 & Cr4.SMAP))
+    m.user.reset(caching=not watched and not (m.rflags & AC and m.cr0 & Cr0.AM))
+    m.supervisor.reset(caching=not watched)
+    m.system.reset(caching=not watched)

@@ -49,7 +49,7 @@ def check_store(m: Machine, linear: int, size: int, stack: bool = False) -> None
 
 def load_implicit(m: Machine, linear: int, size: int) -> int:
     """Read a descriptor, gate or TSS field: a supervisor access whatever the CPL is (SDM Vol. 3A, 4.6.1)."""
-    frame = m.supervisor.reads.get(linear >> 12)
+    frame = m.system.reads.get(linear >> 12)
     offset = linear & 0xFFF
     if frame is None or offset + size > PAGE:
         return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in _implicit_places(m, linear, size, READ)), "little")
@@ -137,12 +137,12 @@ def _alignment_fault(m: Machine, linear: int, last: int, access: int) -> None:
     raise Fault(Vector.AC, 0, "SDM Vol. 3A, 7.15: a misaligned access at CPL 3 with CR0.AM and RFLAGS.AC")
 
 
-def _translate(m: Machine, linear: int, access: int, translations: Translations, implicit: bool = False) -> int:
+def _translate(m: Machine, linear: int, access: int, translations: Translations) -> int:
     """Translate through the cache, filling it where no access to the page needs another check."""
     known = translations.writes if access == WRITE else translations.reads
     frame = known.get(linear >> 12)
     if frame is None:
-        frame = translate(m, linear, access, translations.user, implicit)
+        frame = translate(m, linear, access, translations.user, translations.implicit)
         page_of(m, frame)
         if translations.caching:
             if access == WRITE:
@@ -156,9 +156,9 @@ def _implicit_places(m: Machine, linear: int, size: int, access: int) -> list[Pl
     last = (linear + size - 1) & MASK64
     if not (canonical(linear) and canonical(last)):
         raise NotModelled("a system structure at a non-canonical address")
-    frames = [_translate(m, linear, access, m.supervisor, implicit=True)]
+    frames = [_translate(m, linear, access, m.system)]
     if last >> 12 != linear >> 12:
-        frames.append(_translate(m, last & ~0xFFF, access, m.supervisor, implicit=True))
+        frames.append(_translate(m, last & ~0xFFF, access, m.system))
     return _split(m, frames, linear & 0xFFF, size, access)
 
 

@@ -20,6 +20,9 @@ LDTR: Final = SEGMENTS + 6 * SEGMENT_SIZE
 TR: Final = LDTR + SEGMENT_SIZE
 GDTR: Final = TR + SEGMENT_SIZE
 ERROR_CODE: Final = 5384  # then, in the next 4 bytes, whether INT n or INT3 raised it
+DEBUG: Final = 5400
+DEBUG_FORMAT: Final = "<32s24x40s"
+"""DR0 to DR3; DR7 and the engine's pointers to the four breakpoints."""
 OLD_EXCEPTION: Final = 5496
 
 HFLAG_CPL: Final = 3
@@ -30,6 +33,7 @@ SENTINELS: Final = {
     "rip": 0x0000_1357_9BDF_0246,
     "fs_base": 0x0000_7EDC_BA98_7000,
     "gdtr": 0x0000_6ACE_0246_8000,
+    "dr0": 0x0000_5BDF_1357_9000,
 }
 """Values that occur nowhere else in a fresh CPU state."""
 
@@ -51,9 +55,12 @@ def find(context: bytes) -> Layout | None:
         (RIP, SENTINELS["rip"]),
         (SEGMENTS + 4 * SEGMENT_SIZE + 8, SENTINELS["fs_base"]),
         (GDTR + 8, SENTINELS["gdtr"]),
+        (DEBUG, SENTINELS["dr0"]),
     )
+    if len(context) < env + OLD_EXCEPTION + 4:
+        return None
     matches = all(struct.unpack_from("<Q", context, env + offset)[0] == value for offset, value in expected)
-    return Layout(env, len(context)) if matches and env + OLD_EXCEPTION + 4 <= len(context) else None
+    return Layout(env, len(context)) if matches else None
 
 
 def segment_cache(selector: int, descriptor: int, base: int | None = None) -> bytes:

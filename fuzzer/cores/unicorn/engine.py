@@ -78,6 +78,7 @@ class Engine:
         uc.reg_write(x86_const.UC_X86_REG_RAX, blob.SENTINELS["rax"])
         uc.reg_write(x86_const.UC_X86_REG_RIP, blob.SENTINELS["rip"])
         uc.reg_write(x86_const.UC_X86_REG_FS_BASE, blob.SENTINELS["fs_base"])
+        uc.reg_write(x86_const.UC_X86_REG_DR0, blob.SENTINELS["dr0"])
         uc.reg_write(x86_const.UC_X86_REG_GDTR, (0, blob.SENTINELS["gdtr"], 0xFFFF, 0))
         uc.context_update(self._context)
         layout = blob.find(ctypes.string_at(_address(self._context), self._context.size))
