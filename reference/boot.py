@@ -74,9 +74,7 @@ def registers_of(m: Machine) -> tuple[int, ...]:
 def observe(m: Machine, image: Image, end: End, detail: str = "") -> Observation:
     """What can be seen of the machine now: registers, and the pages whose bytes are not the image's."""
     memory = {
-        frame: bytes(page)
-        for frame, page in m.pages.items()
-        if isinstance(page, bytearray) and page != image.pages[frame] and frame not in image.scratch
+        frame: bytes(page) for frame in sorted(m.copied) if (page := m.pages[frame]) != image.pages[frame] and frame not in image.scratch
     }
     undefined = Undefined(m.undefined, _aligned(m.undefined_words), m.undefined_dr6)
     return Observation(end, registers_of(m), memory, tuple(m.deliveries), detail, m.retired, undefined)

@@ -6,7 +6,18 @@ import itertools
 from collections.abc import Callable
 from typing import Any, Final
 
-from iced_x86 import Decoder, DecoderError, DecoderOptions, InstructionInfoFactory, MemorySizeExt, OpAccess, OpKind, Register, RegisterExt
+from iced_x86 import (
+    Decoder,
+    DecoderError,
+    DecoderOptions,
+    InstructionInfoFactory,
+    MemorySizeExt,
+    Mnemonic,
+    OpAccess,
+    OpKind,
+    Register,
+    RegisterExt,
+)
 from iced_x86 import Instruction as Decoded
 
 from reference.bits import MASK32, MASK64
@@ -19,6 +30,8 @@ LONGEST: Final = 15
 
 _INFO: Final = InstructionInfoFactory()
 _REWRITES: Final = (OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
+
+_TRAP_BY_RESULT: Final = frozenset({Mnemonic.SYSCALL, Mnemonic.SYSRET, Mnemonic.SYSRETQ})
 
 OPERAND_SIZE: Final = 0x66
 PREFIXES: Final = frozenset(bytes.fromhex("66 67 f2 f3 2e 36 3e 26 64 65 f0")) | frozenset(range(0x40, 0x50))
@@ -47,6 +60,7 @@ class Instruction:
         "slot",
         "source",
         "target",
+        "traps_by_result",
     )
 
     def __init__(self, decoded: Decoded, execute: Execute, name: str) -> None:
@@ -59,6 +73,8 @@ class Instruction:
         """A 66 prefix stands before the opcode."""
         self.repeat: bool = decoded.is_string_instruction and decoded.has_rep_prefix
         """One execution is one of several iterations."""
+        self.traps_by_result: bool = decoded.mnemonic in _TRAP_BY_RESULT
+        """The single-step trap behind it depends on the TF that it leaves."""
         self.rewrites_memory: bool = (
             decoded.op_count > 0 and decoded.op0_kind == OpKind.MEMORY and _INFO.info(decoded).op0_access in _REWRITES
         )
@@ -187,4 +203,5 @@ def _string_operand(decoded: Decoded, kind: int) -> Operand:
     register, mask = _STRING_BASES[kind]
     segment = _SEGMENTS.get(decoded.segment_prefix, -1) if register == Register.RSI else ES
     number = RegisterExt.number(register)
-    return Memory(MemorySizeExt.size(decoded.memory_size), number, -1, 1, 0, mask, segment if segment >= FS else -1, stack=False)
+    kind_of_memory = BasedMemory if mask == MASK64 and segment < FS else Memory
+    return kind_of_memory(MemorySizeExt.size(decoded.memory_size), number, -1, 1, 0, mask, segment if segment >= FS else -1, stack=False)

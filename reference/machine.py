@@ -21,7 +21,8 @@ NEVER = 1 << 62
 
 
 class Translations:
-    """Linear pages whose translation is known to succeed: linear page number to physical page number.
+    """Linear pages whose translation is known to succeed: by linear page number, `reads` leads to the physical page number,
+    `writes` to the page's own copy.
 
     A cache as SDM Vol. 3A 4.10 allows one. It holds only what needs no further check, and is emptied by whatever could
     change an answer; page tables are not mapped in any target, so a store cannot. `fetches` leads straight to the decoded
@@ -36,7 +37,7 @@ class Translations:
         """For accesses to system structures, which RFLAGS.AC does not exempt from SMAP."""
         self.caching = True
         self.reads: dict[int, int] = {}
-        self.writes: dict[int, int] = {}
+        self.writes: dict[int, bytearray] = {}
         self.fetches: dict[int, dict[int, Instruction]] = {}
 
     def reset(self, caching: bool) -> None:
@@ -56,6 +57,7 @@ class Machine:
         "arrivals",
         "blocking_shadow",
         "code_frames",
+        "copied",
         "cpl",
         "cr0",
         "cr2",
@@ -116,6 +118,8 @@ class Machine:
         registers = image.registers
         self.profile: Profile = image.profile
         self.pages: dict[int, bytes | bytearray] = dict(image.pages)
+        self.copied: list[int] = []
+        """Physical pages that are no longer the image's."""
         self.gpr: list[int] = [registers[name] for name in GPRS]
         self.rip = registers["rip"]
         self.rflags = registers["rflags"] | FIXED

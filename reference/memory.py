@@ -30,16 +30,14 @@ def load(m: Machine, linear: int, size: int, stack: bool = False) -> int:
 
 def store(m: Machine, linear: int, size: int, value: int, stack: bool = False) -> None:
     """Write the low `size` bytes of `value` at `linear`, whole or not at all."""
-    frame = m.translations.writes.get(linear >> 12)
+    page = m.translations.writes.get(linear >> 12)
     offset = linear & 0xFFF
-    if frame is None or offset + size > PAGE:
+    if page is None or offset + size > PAGE:
         _store_slowly(m, linear, size, value, stack)
         return
-    page = m.pages[frame]
-    assert isinstance(page, bytearray)
     PACK[size](page, offset, value)
     if m.undefined_words:
-        _forget_undefined(m, (frame << 12) + offset, size)
+        _forget_linear(m, linear, size, m.translations.user)
 
 
 def check_store(m: Machine, linear: int, size: int, stack: bool = False) -> None:
@@ -59,7 +57,12 @@ def load_implicit(m: Machine, linear: int, size: int) -> int:
 
 def store_implicit(m: Machine, linear: int, size: int, value: int) -> None:
     """Write a descriptor's accessed or busy flag, or a word of an interrupt frame, as supervisor."""
-    _scatter(_implicit_places(m, linear, size, WRITE), value, size)
+    page = m.system.writes.get(linear >> 12)
+    offset = linear & 0xFFF
+    if page is None or offset + size > PAGE:
+        _scatter(_implicit_places(m, linear, size, WRITE), value, size)
+    else:
+        PACK[size](page, offset, value)
     if m.undefined_words:
         _forget_linear(m, linear, size, user=False)
 
@@ -121,10 +124,7 @@ def _places(m: Machine, linear: int, size: int, access: int, translations: Trans
     if translations.user and linear & (size - 1) and m.rflags & AC and m.cr0 & Cr0.AM:
         _alignment_fault(m, linear, last, access)
 
-    frames = [_translate(m, linear, access, translations)]
-    if last >> 12 != linear >> 12:
-        frames.append(_translate(m, last & ~0xFFF, access, translations))
-    return _split(m, frames, linear & 0xFFF, size, access)
+    return _split(m, linear, size, access, translations)
 
 
 def _alignment_fault(m: Machine, linear: int, last: int, access: int) -> None:
@@ -137,38 +137,43 @@ def _alignment_fault(m: Machine, linear: int, last: int, access: int) -> None:
     raise Fault(Vector.AC, 0, "SDM Vol. 3A, 7.15: a misaligned access at CPL 3 with CR0.AM and RFLAGS.AC")
 
 
-def _translate(m: Machine, linear: int, access: int, translations: Translations) -> int:
-    """Translate through the cache, filling it where no access to the page needs another check."""
-    known = translations.writes if access == WRITE else translations.reads
-    frame = known.get(linear >> 12)
-    if frame is None:
-        frame = translate(m, linear, access, translations.user, translations.implicit)
-        page_of(m, frame)
-        if translations.caching:
-            if access == WRITE:
-                writable_page(m, frame)
-                translations.reads[linear >> 12] = frame  # what may be written may be read
-            known[linear >> 12] = frame
-    return frame
-
-
 def _implicit_places(m: Machine, linear: int, size: int, access: int) -> list[Place]:
-    last = (linear + size - 1) & MASK64
-    if not (canonical(linear) and canonical(last)):
+    if not (canonical(linear) and canonical((linear + size - 1) & MASK64)):
         raise NotModelled("a system structure at a non-canonical address")
-    frames = [_translate(m, linear, access, m.system)]
-    if last >> 12 != linear >> 12:
-        frames.append(_translate(m, last & ~0xFFF, access, m.system))
-    return _split(m, frames, linear & 0xFFF, size, access)
+    return _split(m, linear, size, access, m.system)
 
 
-def _split(m: Machine, frames: list[int], offset: int, size: int, access: int) -> list[Place]:
-    get = writable_page if access == WRITE else page_of
+def _split(m: Machine, linear: int, size: int, access: int, translations: Translations) -> list[Place]:
+    """The one or two places of an access; both pages are translated before anything is written."""
+    page = _writable if access == WRITE else _readable
+    offset = linear & 0xFFF
     first = min(size, PAGE - offset)
-    places: list[Place] = [(get(m, frames[0]), offset, offset + first)]
-    if len(frames) == 2:
-        places.append((get(m, frames[1]), 0, size - first))
+    places = [(page(m, linear, translations), offset, offset + first)]
+    if first < size:
+        places.append((page(m, (linear + first) & MASK64, translations), 0, size - first))
     return places
+
+
+def _readable(m: Machine, linear: int, translations: Translations) -> bytes | bytearray:
+    """The page of `linear`, translated through the cache, which is filled where no access to the page needs another check."""
+    frame = translations.reads.get(linear >> 12)
+    if frame is None:
+        frame = translate(m, linear, READ, translations.user, translations.implicit)
+        if translations.caching:
+            translations.reads[linear >> 12] = frame
+    return page_of(m, frame)
+
+
+def _writable(m: Machine, linear: int, translations: Translations) -> bytearray:
+    """The same for a write."""
+    page = translations.writes.get(linear >> 12)
+    if page is None:
+        frame = translate(m, linear, WRITE, translations.user, translations.implicit)
+        page = writable_page(m, frame)
+        if translations.caching:
+            translations.writes[linear >> 12] = page
+            translations.reads[linear >> 12] = frame  # what may be written may be read
+    return page
 
 
 def _forget_linear(m: Machine, linear: int, size: int, user: bool) -> None:

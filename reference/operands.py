@@ -10,12 +10,14 @@ from reference.memory import load, store
 class Operand:
     """A value of `size` bytes that an instruction names."""
 
-    __slots__ = ("size",)
+    __slots__ = ("ones", "size")
 
     is_memory = False
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.ones = (1 << 8 * size) - 1
+        """The greatest value it can hold."""
 
     def read(self, m: Machine) -> int:
         """The operand's value, unsigned."""
@@ -31,8 +33,8 @@ class Gpr64(Operand):
 
     __slots__ = ("index",)
 
-    def __init__(self, index: int) -> None:
-        super().__init__(8)
+    def __init__(self, index: int, size: int = 8) -> None:
+        super().__init__(size)
         self.index = index
 
     def read(self, m: Machine) -> int:
@@ -50,8 +52,7 @@ class Gpr32(Gpr64):
     __slots__ = ()
 
     def __init__(self, index: int) -> None:
-        super().__init__(index)
-        self.size = 4
+        super().__init__(index, 4)
 
     def read(self, m: Machine) -> int:
         """Bits 31:0."""
@@ -68,8 +69,7 @@ class Gpr16(Gpr64):
     __slots__ = ()
 
     def __init__(self, index: int) -> None:
-        super().__init__(index)
-        self.size = 2
+        super().__init__(index, 2)
 
     def read(self, m: Machine) -> int:
         """Bits 15:0."""
@@ -86,8 +86,7 @@ class Gpr8(Gpr64):
     __slots__ = ("shift",)
 
     def __init__(self, index: int, shift: int) -> None:
-        super().__init__(index)
-        self.size = 1
+        super().__init__(index, 1)
         self.shift = shift
 
     def read(self, m: Machine) -> int:
@@ -106,7 +105,7 @@ class Immediate(Operand):
 
     def __init__(self, size: int, value: int) -> None:
         super().__init__(size)
-        self.value = value & ((1 << 8 * size) - 1)
+        self.value = value & self.ones
 
     def read(self, m: Machine) -> int:
         """The constant."""
@@ -182,7 +181,7 @@ class Memory(Operand):
 
     def write(self, m: Machine, value: int) -> None:
         """Store the operand."""
-        store(m, self.address(m), self.size, value & ((1 << 8 * self.size) - 1), self.stack)
+        store(m, self.address(m), self.size, value & self.ones, self.stack)
 
 
 class BasedMemory(Memory):

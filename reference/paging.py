@@ -46,6 +46,7 @@ def writable_page(m: Machine, frame: int) -> bytearray:
     if isinstance(page, bytes):
         page = bytearray(page)
         m.pages[frame] = page
+        m.copied.append(frame)
         if frame in m.code_frames:
             m.user.fetches.clear()
             m.supervisor.fetches.clear()

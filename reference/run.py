@@ -18,7 +18,6 @@ from reference.machine import Machine
 from reference.paging import ERROR_WRITE
 
 _SOFTWARE_INTERRUPTS: Final = frozenset({Mnemonic.INT, Mnemonic.INT3, Mnemonic.INT1})
-_TRAP_BY_RESULT: Final = frozenset({Mnemonic.SYSCALL, Mnemonic.SYSRET, Mnemonic.SYSRETQ})
 _KEEPS_RESUME: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
 
 
@@ -72,7 +71,7 @@ def step(m: Machine) -> bool:
         return True
     m.retired += 1
     m.repeating = instruction.repeat and m.rip == here
-    if watched or m.sheltered or instruction.mnemonic in _TRAP_BY_RESULT:
+    if watched or m.sheltered or instruction.traps_by_result:
         _settle(m, instruction, watched)
     return True
 
@@ -83,7 +82,7 @@ def _settle(m: Machine, instruction: Instruction, flags: int) -> None:
         m.sheltered = False
         if flags & RF and instruction.mnemonic not in _KEEPS_RESUME:
             m.rflags &= ~RF
-    if flags & TF or instruction.mnemonic in _TRAP_BY_RESULT:
+    if flags & TF or instruction.traps_by_result:
         m.trap_pending = _traps(m, instruction)
 
 
@@ -111,7 +110,7 @@ def _traps(m: Machine, instruction: Instruction) -> bool:
     """
     if instruction.mnemonic in _SOFTWARE_INTERRUPTS or m.blocking_shadow:
         return False
-    return bool(m.rflags & TF) if instruction.mnemonic in _TRAP_BY_RESULT else True
+    return bool(m.rflags & TF) if instruction.traps_by_result else True
 
 
 def _drop_own_hits(m: Machine) -> None:

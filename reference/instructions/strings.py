@@ -25,19 +25,19 @@ def _repeated(m: Machine, i: Instruction, end: int, iteration: Callable[[Machine
         iteration(m, i, step)
         return end
     mask = operand.mask
-    while m.gpr[RCX] & mask:
+    gpr = m.gpr
+    if not gpr[RCX] & mask:
+        return end
+    watched = m.rflags & TF or m.pending or m.dr7 & ENABLES
+    last = m.retired if watched else min(m.next_arrival - 1, m.limit + 1)
+    while True:
         iteration(m, i, step)
-        m.gpr[RCX] = (m.gpr[RCX] - 1) & mask
-        if not m.gpr[RCX] & mask:
-            break
-        if m.retired + 1 >= m.next_arrival or m.rflags & TF or m.pending or m.dr7 & ENABLES or m.retired > m.limit:
+        gpr[RCX] = left = (gpr[RCX] - 1) & mask
+        if not left:
+            return end
+        if m.retired >= last:
             return m.rip
         m.retired += 1
-    return end
-
-
-def _advance(m: Machine, register: int, step: int, mask: int) -> None:
-    m.gpr[register] = (m.gpr[register] + step) & mask
 
 
 def _move_one(m: Machine, i: Instruction, step: int) -> None:
@@ -48,8 +48,9 @@ def _move_one(m: Machine, i: Instruction, step: int) -> None:
     store(m, go_to, destination.size, load(m, come_from, source.size))
     if m.undefined_words:
         _carry_undefined(m, come_from, go_to, source.size)
-    _advance(m, RSI, step, source.mask)
-    _advance(m, RDI, step, destination.mask)
+    gpr, mask = m.gpr, destination.mask
+    gpr[RSI] = (gpr[RSI] + step) & mask
+    gpr[RDI] = (gpr[RDI] + step) & mask
 
 
 def _carry_undefined(m: Machine, come_from: int, go_to: int, size: int) -> None:
@@ -69,7 +70,7 @@ def _store_one(m: Machine, i: Instruction, step: int) -> None:
     destination = i.destination
     assert isinstance(destination, Memory)
     destination.write(m, m.gpr[RAX])
-    _advance(m, RDI, step, destination.mask)
+    m.gpr[RDI] = (m.gpr[RDI] + step) & destination.mask
 
 
 def stos(m: Machine, i: Instruction, end: int) -> int:

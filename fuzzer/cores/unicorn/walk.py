@@ -14,6 +14,10 @@ _PRESENT, _WRITABLE, _USER, _ACCESSED, _DIRTY, _LARGE = 1, 2, 4, 32, 64, 128
 _CR0_WP, _CR4_SMAP, _EFER_NXE = 1 << 16, 1 << 21, 1 << 11
 
 
+_ENTRY: Final = struct.Struct("<Q")
+_SHIFTS: Final = (39, 30, 21, 12)
+
+
 class GuestFaultError(Exception):
     """An access of the adapter's that the processor would have answered with an exception."""
 
@@ -42,12 +46,6 @@ class Walker:
         self.cr0, self.cr3, self.cr4, self.efer = cr0, cr3, cr4, efer
         self._known.clear()
 
-    def _entry(self, table: int, index: int) -> tuple[int, int]:
-        place = table + 8 * index
-        if place + 8 > len(self._ram):
-            raise OutsideError
-        return place, struct.unpack_from("<Q", self._ram, place)[0]
-
     def physical(self, linear: int, write: bool, mark: bool = True) -> int:
         """The physical address of one byte, walked for once a page until the rules change."""
         page = self._known.get((linear >> 12, write))
@@ -62,30 +60,34 @@ class Walker:
         if not -(1 << 47) <= _signed(linear) < 1 << 47:
             raise GuestFaultError(13, 0)
         mode = 2 if write else 0
-        table = self.cr3 & _FRAME
-        path = []
-        for level in (3, 2, 1, 0):
-            place, entry = self._entry(table, linear >> 12 + 9 * level & 511)
+        ram, size = self._ram, len(self._ram)
+        table, everywhere = self.cr3 & _FRAME, _USER | _WRITABLE | _ACCESSED
+        places = []
+        for shift in _SHIFTS:
+            place = table + 8 * (linear >> shift & 511)
+            if place + 8 > size:
+                raise OutsideError
+            (entry,) = _ENTRY.unpack_from(ram, place)
             if not entry & _PRESENT:
                 raise GuestFaultError(14, mode, linear)
             if entry & self._reserved or (entry & _NX and not self.efer & _EFER_NXE):
                 raise GuestFaultError(14, mode | 9, linear)
-            if level and entry & _LARGE:
+            if shift != 12 and entry & _LARGE:
                 raise OutsideError
-            path.append((place, entry))
+            places.append((place, entry))
+            everywhere &= entry
             table = entry & _FRAME
-        bits = [entry for _, entry in path]
-        if all(entry & _USER for entry in bits) and self.cr4 & _CR4_SMAP:
+        if everywhere & _USER and self.cr4 & _CR4_SMAP:
             raise GuestFaultError(14, mode | 1, linear)
-        if write and self.cr0 & _CR0_WP and not all(entry & _WRITABLE for entry in bits):
+        if write and self.cr0 & _CR0_WP and not everywhere & _WRITABLE:
             raise GuestFaultError(14, mode | 1, linear)
-        for place, entry in path if mark else ():
-            leaf = place is path[3][0]
-            struct.pack_into("<Q", self._ram, place, entry | _ACCESSED | (_DIRTY if write and leaf else 0))
-        address = table | linear & 0xFFF
-        if address >= len(self._ram):
+        if mark and not (everywhere & _ACCESSED and (entry & _DIRTY or not write)):
+            for place, entry in places:
+                _ENTRY.pack_into(ram, place, entry | _ACCESSED)
+            _ENTRY.pack_into(ram, place, entry | _ACCESSED | (_DIRTY if write else 0))  # the leaf
+        if table >= size:
             raise OutsideError
-        return address
+        return table | linear & 0xFFF
 
     def read(self, linear: int, size: int) -> int:
         """An unsigned little-endian number; it may cross a page."""
