@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
 from fuzzer.case import Case
 from fuzzer.targets.layout import END_VECTOR, PAGE
 from fuzzer.targets.registry import TARGETS
 from fuzzer.targets.tables import FRAMES
-from fuzzer.targets.target import SCRATCH, Patch, default_registers
+from fuzzer.targets.target import SCRATCH, Patch, Target, default_registers
 from reference.image import Image
 from reference.profiles import PROFILES
 
@@ -19,7 +19,16 @@ LIMITS = {"linux4": 500, "snippets": 120}
 
 def build(case: Case) -> Image:
     """The machine of a canonical case at its first instant."""
-    pages, registers = _scenario(case.target, case.scenario, case.profile)
+    return _image(case, *_scenario(case.target, case.scenario, case.profile))
+
+
+def builder(target: Target) -> Callable[[Case], Image]:
+    """`build` for cases of a target that stands in for the registered one: a changed copy of it, or somebody's own."""
+    start = cache(lambda scenario, profile: _start(target, scenario, profile))
+    return lambda case: _image(case, *start(case.scenario, case.profile))
+
+
+def _image(case: Case, pages: Mapping[int, bytes], registers: Mapping[str, int]) -> Image:
     return Image(
         profile=PROFILES[case.profile],
         registers={**registers, **dict(case.registers)} if case.registers else registers,
@@ -27,17 +36,22 @@ def build(case: Case) -> Image:
         events=case.events,
         end_vector=END_VECTOR,
         scratch=SCRATCH,
-        limit=LIMITS[case.target],
+        limit=LIMITS.get(case.target, LIMITS["linux4"]),
     )
 
 
 @cache
 def _scenario(target_name: str, scenario_name: str, profile_name: str) -> tuple[Mapping[int, bytes], Mapping[str, int]]:
-    """Pages and registers before the case's own differences: the same objects each time, so that a core can tell."""
-    target = TARGETS[target_name]
+    """The same objects each time, so that a core can tell what is loaded already."""
+    return _start(TARGETS[target_name], scenario_name, profile_name)
+
+
+def _start(target: Target, scenario_name: str, profile_name: str) -> tuple[Mapping[int, bytes], Mapping[str, int]]:
+    """Pages and registers before the case's own differences."""
     scenario = target.scenario(scenario_name)
     registers = default_registers(PROFILES[profile_name], scenario.cpl)
-    return patched(target.pages, scenario.memory), {**registers, **scenario.registers}
+    patches = (*target.alternatives.get(profile_name, ()), *scenario.memory, *target.edits)
+    return patched(target.pages, patches), {**registers, **scenario.registers}
 
 
 def patched(pages: Mapping[int, bytes], patches: Iterable[Patch]) -> dict[int, bytes]:

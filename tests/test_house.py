@@ -26,7 +26,7 @@ PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 SOURCES = sorted(path for top in TOP for path in (ROOT / top).rglob("*.py"))
 
-SHARED = {"bits", "faults", "image", "profiles"}
+SHARED = {"bits", "faults", "image", "profiles", "linux"}
 """Modules of the reference that cores and targets may import: states, names and numbers."""
 SHARED_FUNCTIONS = {"exception_name", "vector_name"}
 """The only functions among them: they name what happened, and decide nothing."""

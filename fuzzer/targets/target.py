@@ -9,6 +9,7 @@ from fuzzer.targets import layout, tables
 from fuzzer.targets.layout import Region
 from reference.bits import DR6_FIXED, DR7_FIXED, FIXED, IF
 from reference.image import REGISTERS
+from reference.linux.entry_code import EntryCode
 from reference.profiles import Cr0, Cr4, Efer, Profile
 
 
@@ -46,6 +47,12 @@ class Target:
     pages: Mapping[int, bytes]
     scenarios: tuple[Scenario, ...]
     symbols: Mapping[str, int] = field(default_factory=dict)
+    alternatives: Mapping[str, tuple[Patch, ...]] = field(default_factory=dict)
+    """By profile: what the kernel writes over its own code at start-up, for the features it found."""
+    edits: tuple[Patch, ...] = ()
+    """Changes on top of everything else: a planted bug is the target with an edit."""
+    code: EntryCode | None = None
+    """What the contract has to know; None where there is no entry code to keep it."""
 
     def scenario(self, name: str) -> Scenario:
         """The scenario of that name; KeyError if there is none."""
