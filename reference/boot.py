@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reference.compatibility import check_mode
 from reference.descriptors import Segment
 from reference.image import SEGMENTS, End, Image, Observation, Undefined
 from reference.instructions.tables import system_segment
@@ -22,6 +23,7 @@ def boot(image: Image) -> Machine:
     m.segments[GS].base = registers["gs_base"]
     set_cpl(m, m.cs.selector & 3)
     access_rules_changed(m)
+    check_mode(m)
     return m
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from reference.bits import BD, BS, RF
 from reference.faults import Fault, NotModelled, Vector
-from reference.machine import Machine
+from reference.machine import Machine, code_address
 
 GENERAL_DETECT: Final = 1 << 13
 ENABLES: Final = 0xFF
@@ -28,10 +28,11 @@ def check_code_breakpoint(m: Machine) -> None:
     After a load of SS it is suppressed as if RF were set (SDM Vol. 3A, 7.8.3).
     """
     hits = 0
+    here = code_address(m)
     for n, kind, length in _enabled(m):
         if kind == _EXECUTE and length:
             raise NotModelled("instruction breakpoint with a length other than 1")
-        if kind == _EXECUTE and m.dr[n] == m.rip:
+        if kind == _EXECUTE and m.dr[n] == here:
             hits |= 1 << n
     if hits and not m.rflags & RF and not m.shadowed:
         m.dr6 |= hits
@@ -72,7 +73,8 @@ def _disabled(m: Machine) -> int:
 
 def _waiting_at_rip(m: Machine) -> int:
     """B0 to B3 of instruction breakpoints at RIP: whether a trap before that instruction reports them too the manual does not say."""
-    return sum(1 << n for n, kind, _ in _enabled(m) if kind == _EXECUTE and m.dr[n] == m.rip)
+    here = code_address(m)
+    return sum(1 << n for n, kind, _ in _enabled(m) if kind == _EXECUTE and m.dr[n] == here)
 
 
 def take_trap(m: Machine) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from iced_x86 import (
+    CodeSize,
     Decoder,
     DecoderError,
     DecoderOptions,
@@ -20,10 +21,23 @@ from iced_x86 import (
 )
 from iced_x86 import Instruction as Decoded
 
-from reference.bits import MASK32, MASK64
+from reference.bits import MASK16, MASK32, MASK64
 from reference.faults import NotModelled
 from reference.machine import DS, ES, FS, GS, Machine
-from reference.operands import BasedMemory, Gpr8, Gpr16, Gpr32, Gpr64, Immediate, Memory, Operand, SegmentRegister, SystemRegister
+from reference.operands import (
+    BasedMemory,
+    FarPointer,
+    Gpr8,
+    Gpr16,
+    Gpr32,
+    Gpr64,
+    Immediate,
+    Memory,
+    Operand,
+    SegmentedMemory,
+    SegmentRegister,
+    SystemRegister,
+)
 
 LONGEST: Final = 15
 """Bytes in the longest instruction (SDM Vol. 2A, 2.3.11)."""
@@ -31,11 +45,19 @@ LONGEST: Final = 15
 _INFO: Final = InstructionInfoFactory()
 _REWRITES: Final = (OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
 
-_TRAP_BY_RESULT: Final = frozenset({Mnemonic.SYSCALL, Mnemonic.SYSRET, Mnemonic.SYSRETQ})
+_TRAP_BY_RESULT: Final = frozenset({Mnemonic.SYSCALL, Mnemonic.SYSRET, Mnemonic.SYSRETQ, Mnemonic.INTO})
 
 OPERAND_SIZE: Final = 0x66
 PREFIXES: Final = frozenset(bytes.fromhex("66 67 f2 f3 2e 36 3e 26 64 65 f0")) | frozenset(range(0x40, 0x50))
 """Legacy and REX prefixes (SDM Vol. 2A, 2.1.1 and 2.2.1)."""
+
+
+class Dialect(NamedTuple):
+    """What the meaning of bytes depends on: AMD or Intel, 64-bit mode or the 32 bits of compatibility mode."""
+
+    amd: bool
+    bits: int
+
 
 Execute = Callable[[Machine, "Instruction", int], int]
 """What an instruction does: machine, instruction, address of the next one in memory; returns the next RIP."""
@@ -88,22 +110,24 @@ class Instruction:
         self.operands: list[Operand] = [_operand(decoded, n) for n in range(decoded.op_count)]
         nothing = Immediate(8, 0)
         self.destination = self.operands[0] if self.operands else nothing
+        if self.rewrites_memory and isinstance(self.destination, SegmentedMemory):
+            self.destination.rewritten = True
         self.source = self.operands[1] if len(self.operands) > 1 else self.destination
         self.bits = self.destination.size * 8
         """Width of the destination."""
 
 
 class InvalidEncoding(Exception):
-    """No instruction of 64-bit mode begins with these bytes."""
+    """No instruction of the mode begins with these bytes."""
 
 
 class Truncated(Exception):
     """The bytes end inside an instruction."""
 
 
-def decode(code: bytes, amd: bool, lookup: Callable[[Decoded], tuple[Execute, str]]) -> Instruction:
+def decode(code: bytes, dialect: Dialect, lookup: Callable[[Decoded], tuple[Execute, str]]) -> Instruction:
     """Decode the first instruction in `code`; AMD's decoding differs in 66-prefixed near branches (APM Vol. 3, 1.2.7)."""
-    decoder = Decoder(64, code, DecoderOptions.AMD if amd else DecoderOptions.NONE)
+    decoder = Decoder(dialect.bits, code, DecoderOptions.AMD if dialect.amd else DecoderOptions.NONE)
     decoded = decoder.decode()
     if decoder.last_error == DecoderError.NO_MORE_BYTES:
         raise Truncated
@@ -121,8 +145,8 @@ def decode(code: bytes, amd: bool, lookup: Callable[[Decoded], tuple[Execute, st
 def _branch_target(decoded: Decoded) -> int:
     if decoded.op_count == 0:
         return 0
-    if decoded.op0_kind == OpKind.NEAR_BRANCH64:
-        return int(decoded.near_branch64)
+    if decoded.op0_kind in (OpKind.NEAR_BRANCH64, OpKind.NEAR_BRANCH32):
+        return int(decoded.near_branch_target)
     return int(decoded.near_branch16) if decoded.op0_kind == OpKind.NEAR_BRANCH16 else 0
 
 
@@ -137,6 +161,7 @@ _IMMEDIATE_SIZES: Final[dict[int, int]] = {
     OpKind.IMMEDIATE8TO64: 8,
     OpKind.IMMEDIATE32TO64: 8,
 }
+_BRANCH_SIZES: Final[dict[int, int]] = {OpKind.NEAR_BRANCH64: 8, OpKind.NEAR_BRANCH32: 4, OpKind.NEAR_BRANCH16: 2}
 _SEGMENTS: Final[dict[int, int]] = {Register.ES: 0, Register.CS: 1, Register.SS: 2, Register.DS: DS, Register.FS: FS, Register.GS: GS}
 _STACK_BASES: Final = (Register.RSP, Register.RBP, Register.ESP, Register.EBP)
 
@@ -148,9 +173,13 @@ def _operand(decoded: Decoded, number: int) -> Operand:
     if kind in _IMMEDIATE_SIZES:
         return Immediate(_IMMEDIATE_SIZES[kind], decoded.immediate(number))
     if kind == OpKind.MEMORY:
-        return _memory(decoded)
-    if kind in (OpKind.NEAR_BRANCH64, OpKind.NEAR_BRANCH16):
-        return Immediate(8 if kind == OpKind.NEAR_BRANCH64 else 2, 0)
+        return _segmented_memory(decoded) if decoded.code_size == CodeSize.CODE32 else _memory(decoded)
+    if kind in _BRANCH_SIZES:
+        return Immediate(_BRANCH_SIZES[kind], 0)
+    if kind == OpKind.FAR_BRANCH32:
+        return FarPointer(6, decoded.far_branch_selector, decoded.far_branch32)
+    if kind == OpKind.FAR_BRANCH16:
+        return FarPointer(4, decoded.far_branch_selector, decoded.far_branch16)
     return _string_operand(decoded, kind)
 
 
@@ -188,6 +217,21 @@ def _memory(decoded: Decoded) -> Memory:
     return operand
 
 
+def _segmented_memory(decoded: Decoded) -> Memory:
+    """Memory outside 64-bit mode: 32-bit addresses, 16-bit ones with a 67 prefix (SDM Vol. 1, 3.3.7)."""
+    base, index = decoded.memory_base, decoded.memory_index
+    narrow = 2 in (RegisterExt.size(base), RegisterExt.size(index)) or (base == index == Register.NONE and decoded.memory_displ_size == 2)
+    return SegmentedMemory(
+        size=MemorySizeExt.size(decoded.memory_size),
+        base=-1 if base == Register.NONE else RegisterExt.number(base),
+        index=-1 if index == Register.NONE else RegisterExt.number(index),
+        scale=decoded.memory_index_scale,
+        displacement=decoded.memory_displacement,
+        mask=MASK16 if narrow else MASK32,
+        segment=_SEGMENTS[decoded.memory_segment],
+    )
+
+
 _STRING_BASES: Final[dict[int, tuple[Any, int]]] = {
     OpKind.MEMORY_SEG_RSI: (Register.RSI, MASK64),
     OpKind.MEMORY_SEG_ESI: (Register.RSI, MASK32),
@@ -201,6 +245,9 @@ def _string_operand(decoded: Decoded, kind: int) -> Operand:
     if kind not in _STRING_BASES:
         return Operand(0)
     register, mask = _STRING_BASES[kind]
+    if decoded.code_size == CodeSize.CODE32:
+        segment = _SEGMENTS[decoded.memory_segment] if register == Register.RSI else ES
+        return SegmentedMemory(MemorySizeExt.size(decoded.memory_size), RegisterExt.number(register), -1, 1, 0, mask, segment)
     segment = _SEGMENTS.get(decoded.segment_prefix, -1) if register == Register.RSI else ES
     number = RegisterExt.number(register)
     kind_of_memory = BasedMemory if mask == MASK64 and segment < FS else Memory

@@ -9,6 +9,7 @@ from reference.bits import MASK64
 TYPE_ACCESSED: Final = 0x1
 TYPE_WRITABLE: Final = 0x2
 TYPE_READABLE: Final = 0x2
+TYPE_EXPAND_DOWN: Final = 0x4
 TYPE_CONFORMING: Final = 0x4
 TYPE_CODE: Final = 0x8
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from reference.bits import MASK64, canonical
+from iced_x86 import Mnemonic
+
+from reference.bits import MASK32, MASK64, canonical
+from reference.compatibility import is_flat
 from reference.debug import check_code_breakpoint
-from reference.decode import LONGEST, Instruction, InvalidEncoding, Truncated, decode
+from reference.decode import LONGEST, Dialect, Instruction, InvalidEncoding, Truncated, decode
 from reference.faults import Fault, NotModelled, Vector, require, undefined_opcode
 from reference.instructions import lookup
-from reference.machine import Machine
+from reference.instructions.table32 import lookup32
+from reference.machine import Machine, code_address
 from reference.paging import FETCH, page_of, translate
 
-_DECODED: dict[bool, dict[bytes, Instruction]] = {False: {}, True: {}}
-_PAGES: dict[bool, dict[bytes, dict[int, Instruction]]] = {False: {}, True: {}}
-"""What has been decoded, by the bytes alone: of one instruction, and of a page by offset. The key is whether AMD decodes."""
+_DIALECTS: Final = [Dialect(amd, bits) for amd in (False, True) for bits in (64, 32)]
+_DECODED: dict[Dialect, dict[bytes, Instruction]] = {dialect: {} for dialect in _DIALECTS}
+_PAGES: dict[Dialect, dict[bytes, dict[int, Instruction]]] = {dialect: {} for dialect in _DIALECTS}
+"""What has been decoded, by the bytes alone: of one instruction, and of a page by offset."""
 _DECODED_LIMIT: Final = 10_000
 _PAGES_LIMIT: Final = 500
 
@@ -30,28 +35,62 @@ def _fetch_slowly(m: Machine) -> Instruction:
     """Fetch as far as the instruction goes: the second page is touched only if it is needed."""
     if m.armed:
         check_code_breakpoint(m)
-    page, offset = _fetch_page(m, m.rip), m.rip & 0xFFF
+    segmented = m.compatibility
+    linear, room = (code_address(m), _room(m)) if segmented else (m.rip, LONGEST)
+    page, offset = _fetch_page(m, linear), linear & 0xFFF
+    code = bytes(page[offset : offset + room])
     try:
-        instruction = _decoded(m, bytes(page[offset : offset + LONGEST]))
+        instruction = _decoded(m, code)
     except Truncated:
-        code = bytes(page[offset:])
-        rest = _fetch_rest(m, code)
-        return _decoded(m, code + bytes(rest[: LONGEST - len(code)]))
-    if isinstance(page, bytes) and not m.armed_oddly:
+        return _fetch_longer(m, linear, code, room)
+    if isinstance(page, bytes) and not m.armed_oddly and not (segmented and _bounded(m)):
         _remember(m, page, offset, instruction)
     return instruction
 
 
-def _fetch_rest(m: Machine, code: bytes) -> bytes | bytearray:
-    """The next page, for an instruction that goes on there. How far an invalid one goes nobody says."""
+def _room(m: Machine) -> int:
+    """How many bytes an instruction at EIP may have before the limit of CS ends it (SDM Vol. 3A, 5.3)."""
+    require(m.rip <= m.cs.limit, Vector.GP, 0, "SDM Vol. 3A, 5.3: an instruction is fetched from beyond the limit of CS")
+    if max(m.rip, code_address(m)) + LONGEST > MASK32:
+        raise NotModelled("an instruction at the end of 4 GBytes")
+    return min(LONGEST, m.cs.limit - m.rip + 1)
+
+
+def _bounded(m: Machine) -> bool:
+    """EIP is no linear address, or the page holds offsets at which nothing may be fetched: each fetch has to be checked."""
+    return not is_flat(m.cs) or m.rip >> 12 == MASK32 >> 12
+
+
+def _fetch_longer(m: Machine, linear: int, code: bytes, room: int) -> Instruction:
+    """The instruction that begins with `code` and goes on where the next page begins, or beyond the limit of CS."""
+    if len(code) < room:
+        rest = _fetch_rest(m, linear, code)
+        code += bytes(rest[: room - len(code)])
     try:
-        return _fetch_page(m, (m.rip + len(code)) & MASK64)
+        return _decoded(m, code)
+    except Truncated:
+        _refuse_invalid(m, code, "segment")
+    raise Fault(Vector.GP, 0, "SDM Vol. 3A, 5.3: an instruction goes on beyond the limit of CS")
+
+
+def _fetch_rest(m: Machine, linear: int, code: bytes) -> bytes | bytearray:
+    """The next page, for an instruction that goes on there."""
+    try:
+        return _fetch_page(m, (linear + len(code)) & MASK64)
     except Fault:
-        try:
-            decode(code + bytes(LONGEST - len(code)), m.profile.vendor == "amd", lookup)
-        except InvalidEncoding:
-            raise NotModelled("an invalid instruction at the end of a page") from None
+        _refuse_invalid(m, code, "page")
         raise
+
+
+def _refuse_invalid(m: Machine, code: bytes, where: str) -> None:
+    """Leave the model where the rest of an instruction cannot be fetched and it would be invalid: how far such a one goes nobody says."""
+    dialect = _dialect(m)
+    try:
+        instruction = decode(code + bytes(LONGEST - len(code)), dialect, _LOOKUPS[dialect.bits])
+    except InvalidEncoding:
+        raise NotModelled(f"an invalid instruction at the end of a {where}") from None
+    if instruction.mnemonic == Mnemonic.UD0:
+        raise NotModelled(f"ud0 at the end of a {where}: not every processor reads its ModRM byte")  # SDM Vol. 2B, UD
 
 
 def _fetch_page(m: Machine, linear: int) -> bytes | bytearray:
@@ -64,7 +103,7 @@ def _fetch_page(m: Machine, linear: int) -> bytes | bytearray:
 
 def _remember(m: Machine, page: bytes, offset: int, instruction: Instruction) -> None:
     """Let later fetches from this page go straight to its instructions: it is as it was in the image."""
-    pages = _PAGES[m.profile.vendor == "amd"]
+    pages = _PAGES[_dialect(m)]
     if len(pages) >= _PAGES_LIMIT:
         pages.clear()
     known = pages.setdefault(page, {})
@@ -72,15 +111,25 @@ def _remember(m: Machine, page: bytes, offset: int, instruction: Instruction) ->
     m.translations.fetches[m.rip >> 12] = known
 
 
+_LOOKUPS: Final = {64: lookup, 32: lookup32}
+
+
+_INTEL, _AMD = ({bits: Dialect(amd, bits) for bits in (64, 32)} for amd in (False, True))
+
+
+def _dialect(m: Machine) -> Dialect:
+    return (_AMD if m.profile.vendor == "amd" else _INTEL)[32 if m.compatibility else 64]
+
+
 def _decoded(m: Machine, code: bytes) -> Instruction:
-    amd = m.profile.vendor == "amd"
-    decoded = _DECODED[amd]
+    dialect = _dialect(m)
+    decoded = _DECODED[dialect]
     instruction = decoded.get(code)
     if instruction is None:
         try:
-            instruction = decode(code, amd, lookup)
+            instruction = decode(code, dialect, _LOOKUPS[dialect.bits])
         except InvalidEncoding:
-            undefined_opcode("SDM Vol. 2A, 2.2: the bytes are no instruction of 64-bit mode")
+            undefined_opcode("SDM Vol. 2A, 2.2: the bytes are no instruction of this mode")
         if len(decoded) >= _DECODED_LIMIT:
             decoded.clear()
         decoded[code] = instruction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reference.bits import AC, FIXED, IF
+from reference.bits import AC, FIXED, IF, MASK32
 from reference.descriptors import Segment
 from reference.image import GPRS, Delivery, Event, Image
 from reference.profiles import Cr0, Profile
@@ -112,6 +112,7 @@ class Machine:
         "undefined_dr6",
         "undefined_words",
         "user",
+        "user32",
     )
 
     def __init__(self, image: Image) -> None:
@@ -191,6 +192,8 @@ class Machine:
         self.code_frames: set[int] = set()
         """Physical pages that instructions were fetched from: a write to one empties `fetches`."""
         self.user = Translations(user=True)
+        self.user32 = Translations(user=True)
+        """Those of compatibility mode; instructions are found in `fetches` by EIP, so CS must be flat."""
         self.supervisor = Translations(user=False)
         self.system = Translations(user=False, implicit=True)
         self.translations = self.supervisor
@@ -226,6 +229,11 @@ class Machine:
         return self.segments[GS]
 
     @property
+    def compatibility(self) -> bool:
+        """The next instruction is 32-bit code in compatibility mode (SDM Vol. 3A, 2.2), which is modelled at CPL 3 only."""
+        return self.translations is self.user32
+
+    @property
     def iopl(self) -> int:
         """The I/O privilege level in RFLAGS."""
         return self.rflags >> 12 & 3
@@ -237,9 +245,14 @@ class Machine:
 
 
 def set_cpl(m: Machine, cpl: int) -> None:
-    """Change the privilege level, and with it which translations apply."""
+    """Change the privilege level; with the mode that CS.L names it decides which translations apply. CS is loaded before."""
     m.cpl = cpl
-    m.translations = m.user if cpl == 3 else m.supervisor
+    m.translations = m.supervisor if cpl != 3 else m.user if m.segments[CS].descriptor.long else m.user32
+
+
+def code_address(m: Machine) -> int:
+    """The linear address of the instruction at RIP: outside 64-bit mode CS has a base (SDM Vol. 3A, 3.4)."""
+    return (m.cs.base + m.rip) & MASK32 if m.compatibility else m.rip
 
 
 def set_rflags(m: Machine, value: int) -> None:
@@ -256,6 +269,8 @@ def access_rules_changed(m: Machine) -> None:
     watched = any(kind for _, kind, _ in enabled)
     m.armed = frozenset(m.dr[n] for n, kind, _ in enabled if not kind)
     m.armed_oddly = any(length for _, kind, length in enabled if not kind)
-    m.user.reset(caching=not watched and not (m.rflags & AC and m.cr0 & Cr0.AM))
+    unaligned = not (m.rflags & AC and m.cr0 & Cr0.AM)
+    m.user.reset(caching=not watched and unaligned)
+    m.user32.reset(caching=not watched and unaligned)
     m.supervisor.reset(caching=not watched)
     m.system.reset(caching=not watched)

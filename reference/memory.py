@@ -17,6 +17,9 @@ _FORMATS = {1: struct.Struct("<B"), 2: struct.Struct("<H"), 4: struct.Struct("<I
 UNPACK: Final = {size: form.unpack_from for size, form in _FORMATS.items()}
 PACK: Final = {size: form.pack_into for size, form in _FORMATS.items()}
 
+IMAGE: Final = 2
+"""Bytes of an RFLAGS image that can hold an undefined flag."""
+
 
 def load(m: Machine, linear: int, size: int, stack: bool = False) -> int:
     """The `size` bytes (1, 2, 4 or 8) at `linear`, as the current privilege level reads them; `stack` accesses fault with #SS."""
@@ -78,7 +81,7 @@ def refuse_undefined(m: Machine, linear: int, size: int) -> None:
     A MOV from such an image is let pass: entry code looks at IF and IOPL in saved flags, which are always defined.
     """
     start = physical(m, linear, m.cpl == 3)
-    if any(word < start + size and start < word + 8 for word in m.undefined_words):
+    if any(word < start + size and start < word + IMAGE for word in m.undefined_words):
         raise NotModelled("reads undefined flags from memory")
 
 
@@ -184,5 +187,8 @@ def _forget_linear(m: Machine, linear: int, size: int, user: bool) -> None:
 
 
 def _forget_undefined(m: Machine, address: int, size: int) -> None:
-    for known in [word for word in m.undefined_words if word < address + size and address < word + 8]:
-        del m.undefined_words[known]
+    for known in [word for word in m.undefined_words if word < address + size and address < word + IMAGE]:
+        written = sum(0xFF << 8 * n for n in range(IMAGE) if address <= known + n < address + size)
+        left = m.undefined_words.pop(known) & ~written
+        if left:
+            m.undefined_words[known] = left

@@ -34,8 +34,11 @@ ATTRIBUTES: Final = {
 }
 """Registers that are plain state; FS_BASE and GS_BASE are the hidden parts of FS and GS."""
 
-ADDRESSES: Final = frozenset({SYSENTER_ESP, SYSENTER_EIP, LSTAR, CSTAR, FS_BASE, GS_BASE, KERNEL_GS_BASE})
-"""Registers that hold a linear address: WRMSR demands a canonical one (SDM Vol. 2D, WRMSR)."""
+ADDRESSES: Final = frozenset({LSTAR, CSTAR, FS_BASE, GS_BASE, KERNEL_GS_BASE})
+"""Registers that hold a linear address: WRMSR demands a canonical one (SDM Vol. 2D, WRMSR; APM Vol. 2, 4.5.3 and 6.1.1)."""
+
+_SYSENTER_ADDRESSES: Final = frozenset({SYSENTER_ESP, SYSENTER_EIP})
+"""Addresses too on Intel; 32 bits wide on AMD, where no SYSENTER runs in long mode (APM Vol. 2, 6.1.2)."""
 
 _UNUSED_ABOVE: Final = {SFMASK: MASK32, SYSENTER_CS: MASK16}
 """Registers with bits that SDM Vol. 4 calls unused: whether they keep what is written it does not say."""
@@ -56,7 +59,9 @@ def read_msr(m: Machine, number: int) -> int:
 
 def write_msr(m: Machine, number: int, value: int) -> None:
     """Write a register, or #GP(0): unknown, reserved bits, or a non-canonical address (SDM Vol. 2D, WRMSR)."""
-    if number in ADDRESSES:
+    if number in _SYSENTER_ADDRESSES and m.profile.vendor == "amd" and value > MASK32:
+        raise NotModelled("the upper half of a SYSENTER address on AMD")
+    if number in ADDRESSES | _SYSENTER_ADDRESSES:
         require(canonical(value), Vector.GP, 0, "SDM Vol. 2D, WRMSR: a non-canonical address for a register that holds one")
     if number in (FS_BASE, GS_BASE):
         m.segments[FS if number == FS_BASE else GS].base = value
@@ -80,6 +85,9 @@ def _write_efer(m: Machine, value: int) -> None:
     require(not changes_mode, Vector.GP, 0, "SDM Vol. 3A, 10.8.5: IA32_EFER.LME changes while paging is enabled")
     if (value ^ m.efer) & Efer.LMA and m.profile.vendor == "amd":
         raise NotModelled("EFER.LMA written with another value on AMD")
+    if m.efer & Efer.NXE and not value & Efer.NXE:
+        # WRMSR is not among what invalidates cached translations (SDM Vol. 3A, 5.10.4.1).
+        raise NotModelled("EFER.NXE cleared")
 
     m.efer = value & ~Efer.LMA | m.efer & Efer.LMA
     access_rules_changed(m)

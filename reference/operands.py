@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reference.bits import MASK8, MASK16, MASK32, MASK64
+from reference.compatibility import linear_address
 from reference.machine import FS, Machine
 from reference.memory import load, store
 
@@ -112,6 +113,17 @@ class Immediate(Operand):
         return self.value
 
 
+class FarPointer(Operand):
+    """A selector and an offset in the instruction: the target of far JMP and CALL outside 64-bit mode."""
+
+    __slots__ = ("offset", "selector")
+
+    def __init__(self, size: int, selector: int, offset: int) -> None:
+        super().__init__(size)
+        self.selector = selector
+        self.offset = offset
+
+
 class SegmentRegister(Operand):
     """The visible selector of a segment register; loading one is an instruction's business, so there is no write."""
 
@@ -192,3 +204,26 @@ class BasedMemory(Memory):
     def address(self, m: Machine) -> int:
         """The linear address."""
         return (m.gpr[self.base] + self.displacement) & MASK64
+
+
+class SegmentedMemory(Memory):
+    """Memory in compatibility mode: an offset into any of the six segments, whose type and limit are checked (SDM Vol. 3A, 5.3)."""
+
+    __slots__ = ("rewritten",)
+
+    def __init__(self, size: int, base: int, index: int, scale: int, displacement: int, mask: int, segment: int) -> None:
+        super().__init__(size, base, index, scale, displacement, mask, segment, stack=False)
+        self.rewritten = False
+        """The instruction writes it after the read, and the segment's type must allow both before either."""
+
+    def address(self, m: Machine) -> int:
+        """The linear address of a read."""
+        return linear_address(m, self.segment, self.offset(m), self.size, self.rewritten)
+
+    def write(self, m: Machine, value: int) -> None:
+        """Store the operand."""
+        store(m, linear_address(m, self.segment, self.offset(m), self.size, write=True), self.size, value & self.ones)
+
+    def part(self, m: Machine, start: int, size: int) -> int:
+        """Load `size` bytes of the operand, `start` bytes into it: for pairs of words."""
+        return load(m, linear_address(m, self.segment, self.offset(m) + start & self.mask, size, write=False), size)

@@ -49,6 +49,7 @@ def writable_page(m: Machine, frame: int) -> bytearray:
         m.copied.append(frame)
         if frame in m.code_frames:
             m.user.fetches.clear()
+            m.user32.fetches.clear()
             m.supervisor.fetches.clear()
     return page
 

@@ -64,8 +64,11 @@ class Profile:
 
     The three booleans at the end are the differences between vendors that kernel entry can see; their sources:
     `sysret_checks_rcx` SDM Vol. 2B SYSRET against APM Vol. 3 SYSRET; `sysret_forces_ss_rpl` the same pages;
-    `null_load_clears_base` SDM Vol. 3A 3.4.4 against APM Vol. 2 4.5.3 (the base survives a null selector);
+    `null_load_clears_base` SDM Vol. 3A 3.4.4 against APM Vol. 2 4.5.1 and 4.5.3 (which leave the base open);
     `sysenter_in_long_mode` SDM Vol. 2B SYSENTER against APM Vol. 3 SYSENTER (#UD in long mode).
+
+    `pti` is no feature of the processor but what software chose for it: a kernel that can be built both ways runs user mode on
+    page tables of its own, in which the rest of the kernel is missing.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Profile:
     null_load_clears_base: bool
     sysenter_in_long_mode: bool
     near_branch_ignores_66: bool
+    pti: bool = False
 
     @property
     def cr4_allowed(self) -> int:
@@ -90,7 +94,7 @@ class Profile:
         return Cr4.BASIC | sum(bit for bit, present in features if present)
 
 
-def _intel(name: str, fsgsbase: bool, smap: bool, smep: bool) -> Profile:
+def _intel(name: str, fsgsbase: bool, smap: bool, smep: bool, pti: bool = False) -> Profile:
     return Profile(
         name,
         "intel",
@@ -106,6 +110,7 @@ def _intel(name: str, fsgsbase: bool, smap: bool, smep: bool) -> Profile:
         null_load_clears_base=True,
         sysenter_in_long_mode=True,
         near_branch_ignores_66=True,
+        pti=pti,
     )
 
 
@@ -130,6 +135,10 @@ PROFILES: Final = {
             near_branch_ignores_66=False,
         ),
         _intel("intel-2012", fsgsbase=True, smap=False, smep=True),
+        _intel("intel-2010", fsgsbase=False, smap=False, smep=False),
+        _intel("intel-pti", fsgsbase=True, smap=True, smep=True, pti=True),
     )
 }
-"""By name. `intel` is a Skylake client part, `amd` a first EPYC, `intel-2012` an Ivy Bridge without SMAP."""
+"""By name. `intel` is a Skylake client part, `amd` a first EPYC, `intel-2012` an Ivy Bridge without SMAP, `intel-2010` a Westmere,
+where user mode cannot write a base; `intel-pti` is `intel` under a kernel that isolates its page tables.
+Case bytes number them: append, never reorder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from reference.bits import MASK64, canonical
+from reference.compatibility import check_stack_width
 from reference.descriptors import TYPE_ACCESSED, Descriptor, Segment
 from reference.faults import Fault, NotModelled, Vector, require
 from reference.machine import CS, DS, ES, FS, GS, SS, Machine, set_cpl
@@ -52,8 +53,10 @@ def mark_accessed(m: Machine, selector: int, descriptor: Descriptor) -> Descript
 def load_data_segment(m: Machine, index: int, selector: int) -> None:
     """Load DS, ES, FS or GS (SDM Vol. 2B, MOV; the same rules for POP and LFS/LGS)."""
     if is_null(selector):
-        base = m.segments[index].base if not m.profile.null_load_clears_base and index in (FS, GS) else 0
-        m.segments[index] = Segment.null(selector, base)
+        if index in (FS, GS) and m.segments[index].base and not m.profile.null_load_clears_base:
+            # APM Vol. 2: "not altered" by 4.5.3, undefined without NullSelectorClearsBase by 4.5.1.
+            raise NotModelled("the base of FS or GS after a null selector on AMD")
+        m.segments[index] = Segment.null(selector)
         return
     descriptor = read_descriptor(m, selector)
     error = selector & 0xFFFC
@@ -75,7 +78,10 @@ def load_stack_segment(m: Machine, selector: int) -> None:
     """Load SS by MOV or LSS (SDM Vol. 2B, MOV): null only in 64-bit mode below CPL 3 with RPL = CPL."""
     rule = "SDM Vol. 2B, MOV: SS is loaded with a null selector at CPL 3, or with an RPL that is not the CPL"
     require(not is_null(selector) or (m.cpl != 3 and selector & 3 == m.cpl), Vector.GP, 0, rule)
-    m.segments[SS] = stack_segment(m, selector, m.cpl)
+    stack = stack_segment(m, selector, m.cpl)
+    if m.compatibility:
+        check_stack_width(stack)
+    m.segments[SS] = stack
 
 
 def stack_segment(m: Machine, selector: int, cpl: int) -> Segment:
@@ -102,15 +108,9 @@ def enter_code_segment(m: Machine, selector: int, descriptor: Descriptor, cpl: i
     set_cpl(m, cpl)
 
 
-def require_64_bit_code(descriptor: Descriptor, error: int) -> None:
-    """A code segment with both L and D set is no valid one (SDM Vol. 3A, 5.2.1); compatibility mode is outside the model."""
+def require_mode(descriptor: Descriptor, error: int) -> None:
+    """A code segment with both L and D set is no valid one (SDM Vol. 3A, 5.2.1)."""
     require(not (descriptor.long and descriptor.default_big), Vector.GP, error, "the code segment has both L and D set")
-
-
-def leave_model_outside_64_bit(m: Machine) -> None:
-    """Stop where the next instruction would run in compatibility mode."""
-    if not m.cs.descriptor.long:
-        raise NotModelled("compatibility mode")
 
 
 def drop_inaccessible_segments(m: Machine) -> None:

@@ -9,18 +9,33 @@ from iced_x86 import Instruction as Decoded
 
 from reference.decode import Execute, Instruction
 from reference.faults import NotModelled
-from reference.instructions import arithmetic, branches, far, flags, interrupts, moves, shifts, stack, strings, syscalls, system, tables
+from reference.instructions import (
+    arithmetic,
+    branches,
+    coprocessor,
+    far,
+    flags,
+    interrupts,
+    moves,
+    shifts,
+    stack,
+    strings,
+    syscalls,
+    system,
+    tables,
+)
 from reference.machine import Machine
 
 _M = Mnemonic
 _C = Code
 
 
-def _named(enumeration: object, prefixes: tuple[str, ...]) -> list[int]:
+def named(enumeration: object, prefixes: tuple[str, ...]) -> list[int]:
+    """The members of an enumeration of iced's whose names begin so."""
     return [value for name, value in vars(enumeration).items() if name.startswith(prefixes) and isinstance(value, int)]
 
 
-_CONDITIONS = ("O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G")
+CONDITIONS = ("O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G")
 
 BY_MNEMONIC: Final[dict[int, Execute]] = {
     _M.MOV: moves.mov,
@@ -141,22 +156,32 @@ BY_MNEMONIC: Final[dict[int, Execute]] = {
     _M.STOSW: strings.stos,
     _M.STOSD: strings.stos,
     _M.STOSQ: strings.stos,
-    **{getattr(_M, f"J{name}"): branches.jcc for name in _CONDITIONS},
-    **{getattr(_M, f"SET{name}"): moves.setcc for name in _CONDITIONS},
-    **{getattr(_M, f"CMOV{name}"): moves.cmovcc for name in _CONDITIONS},
+    **{getattr(_M, f"J{name}"): branches.jcc for name in CONDITIONS},
+    **{getattr(_M, f"SET{name}"): moves.setcc for name in CONDITIONS},
+    **{getattr(_M, f"CMOV{name}"): moves.cmovcc for name in CONDITIONS},
 }
 
-_UNDOCUMENTED: Final = (_C.TEST_RM8_IMM8_F6R1, _C.TEST_RM16_IMM16_F7R1, _C.TEST_RM32_IMM32_F7R1, _C.TEST_RM64_IMM32_F7R1)
+AROUND_TS: Final[dict[int, Execute]] = {
+    _M.CLTS: system.clts,
+    _M.FNOP: coprocessor.x87,
+    _M.FNINIT: coprocessor.x87,
+    _M.WAIT: coprocessor.wait,
+    _M.MOVAPS: coprocessor.sse,
+    _M.MOVUPS: coprocessor.sse,
+}
+"""What CR0.TS is there for: enough of it to provoke a #NM and to handle it. Without the exception most have no rule."""
+
+UNDOCUMENTED: Final = (_C.TEST_RM8_IMM8_F6R1, _C.TEST_RM16_IMM16_F7R1, _C.TEST_RM32_IMM32_F7R1, _C.TEST_RM64_IMM32_F7R1)
 
 
-def _not_modelled(m: Machine, i: Instruction, end: int) -> int:
+def not_modelled(m: Machine, i: Instruction, end: int) -> int:
     """Leave the model: the specification never guesses."""
     raise NotModelled(i.name)
 
 
 BY_CODE: Final[dict[int, Execute]] = {
-    **dict.fromkeys(_named(_C, ("MOV_RM16_SREG", "MOV_R32M16_SREG", "MOV_R64M16_SREG")), moves.mov_from_segment),
-    **dict.fromkeys(_named(_C, ("MOV_SREG_",)), moves.mov_to_segment),
+    **dict.fromkeys(named(_C, ("MOV_RM16_SREG", "MOV_R32M16_SREG", "MOV_R64M16_SREG")), moves.mov_from_segment),
+    **dict.fromkeys(named(_C, ("MOV_SREG_",)), moves.mov_to_segment),
     _C.MOV_R64_CR: system.mov_from_control,
     _C.MOV_CR_R64: system.mov_to_control,
     _C.MOV_R64_DR: system.mov_from_debug,
@@ -165,11 +190,11 @@ BY_CODE: Final[dict[int, Execute]] = {
     **dict.fromkeys((_C.CALL_RM16, _C.CALL_RM32, _C.CALL_RM64), branches.call_indirect),
     **dict.fromkeys((_C.JMP_M1616, _C.JMP_M1632, _C.JMP_M1664), far.jmp_far),
     **dict.fromkeys((_C.CALL_M1616, _C.CALL_M1632, _C.CALL_M1664), far.call_far),
-    **dict.fromkeys(_UNDOCUMENTED, _not_modelled),
+    **dict.fromkeys(UNDOCUMENTED, not_modelled),
 }
 """Forms whose rule is not that of their mnemonic's other forms; F6 /1 and F7 /1 are in no Intel manual."""
 
-VECTOR_MOVSD: Final = frozenset(_named(_C, ("MOVSD_XMM", "VEX_VMOVSD")))
+VECTOR_MOVSD: Final = frozenset(named(_C, ("MOVSD_XMM", "VEX_VMOVSD")))
 """MOVSD is also the name of an SSE2 instruction. REPNE is defined for CMPS and SCAS only (SDM Vol. 2B, REP)."""
 
 _SIZED_NAMES: Final = {
@@ -185,9 +210,20 @@ _SIZED_NAMES: Final = {
 NAMES: Final = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int) and name.isupper()}
 
 
+def name_of(decoded: Decoded) -> str:
+    """What an instruction is called where its rule and its form have to be told apart."""
+    return _SIZED_NAMES.get(decoded.code) or NAMES[decoded.mnemonic]
+
+
+def misnamed(decoded: Decoded) -> bool:
+    """It shares a mnemonic with instructions whose rule is not its own."""
+    return decoded.code in VECTOR_MOVSD or (decoded.is_string_instruction and decoded.has_repne_prefix)
+
+
 def lookup(decoded: Decoded) -> tuple[Execute, str]:
     """The rule of a decoded instruction and its name; what has no rule ends the case as not modelled."""
-    name = _SIZED_NAMES.get(decoded.code) or NAMES[decoded.mnemonic]
-    if decoded.code in VECTOR_MOVSD or (decoded.is_string_instruction and decoded.has_repne_prefix):
-        return _not_modelled, name
-    return BY_CODE.get(decoded.code) or BY_MNEMONIC.get(decoded.mnemonic, _not_modelled), name
+    name = name_of(decoded)
+    if misnamed(decoded):
+        return not_modelled, name
+    rule = BY_CODE.get(decoded.code) or BY_MNEMONIC.get(decoded.mnemonic) or AROUND_TS.get(decoded.mnemonic, not_modelled)
+    return rule, name

@@ -1,10 +1,11 @@
-"""Far transfers: IRET, far RET, far JMP and far CALL in 64-bit mode (SDM Vol. 2A and 2B, their IA-32e-MODE operations)."""
+"""Far transfers from 64-bit mode: IRET, far RET, far JMP and far CALL (SDM Vol. 2A and 2B, their IA-32e-MODE operations)."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from reference.bits import AC, ARITHMETIC, DF, ID, IF, IOPL, MASK64, NT, RF, TF, VIF, VIP, canonical
+from reference.bits import AC, ARITHMETIC, DF, ID, IF, IOPL, MASK64, NT, RF, TF, VIF, VIP
+from reference.compatibility import check_mode, far_target
 from reference.decode import Instruction
 from reference.descriptors import SYSTEM_CALL_GATE, Descriptor, Segment
 from reference.faults import NotModelled, Vector, require
@@ -17,9 +18,8 @@ from reference.segmentation import (
     drop_inaccessible_segments,
     enter_code_segment,
     is_null,
-    leave_model_outside_64_bit,
     read_descriptor,
-    require_64_bit_code,
+    require_mode,
     stack_segment,
 )
 
@@ -38,14 +38,14 @@ def iret(m: Machine, i: Instruction, end: int) -> int:
     rsp = m.gpr[RSP]
     rip, selector, image = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in range(3))
     selector &= 0xFFFF
-    descriptor = _return_segment(m, selector, "SDM Vol. 2A, IRET")
+    descriptor = return_segment(m, selector, "SDM Vol. 2A, IRET")
     cpl = selector & 3
     new_rsp, new_ss = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in (3, 4))
     stack = _return_stack(m, new_ss & 0xFFFF, cpl, descriptor, "SDM Vol. 2A, IRET")
-    require(canonical(rip), Vector.GP, 0, "SDM Vol. 2A, IRET: the return RIP is not canonical")
+    rip = far_target(descriptor, rip, "SDM Vol. 2A, IRET")
 
     unknown = undefined_in_image(m, (rsp + 2 * size) & MASK64)
-    flags = _returned_flags(m, image, size)
+    flags = returned_flags(m, image, size)
     outward = cpl > m.cpl
     enter_code_segment(m, selector, descriptor, cpl)
     m.segments[SS] = stack
@@ -55,12 +55,12 @@ def iret(m: Machine, i: Instruction, end: int) -> int:
     m.undefined = unknown
     if outward:
         drop_inaccessible_segments(m)
-    leave_model_outside_64_bit(m)
+    check_mode(m)
 
     return rip
 
 
-def _returned_flags(m: Machine, image: int, size: int) -> int:
+def returned_flags(m: Machine, image: int, size: int) -> int:
     """RFLAGS after IRET: which bits come from the image depends on CPL, IOPL and operand size (SDM Vol. 2A, IRET)."""
     taken = ARITHMETIC | TF | DF | NT
     if size > 2:
@@ -72,14 +72,14 @@ def _returned_flags(m: Machine, image: int, size: int) -> int:
     return m.rflags & ~taken | image & taken
 
 
-def _return_segment(m: Machine, selector: int, source: str) -> Descriptor:
+def return_segment(m: Machine, selector: int, source: str) -> Descriptor:
     """The code segment of a far return, checked in the manual's order (SDM Vol. 2B, RET, IA-32e-MODE)."""
     error = selector & 0xFFFC
     require(not is_null(selector), Vector.GP, 0, f"{source}: the return code selector is null")
     descriptor = read_descriptor(m, selector)
     rpl = selector & 3
     require(descriptor.is_code, Vector.GP, error, f"{source}: the return selector names no code segment")
-    require_64_bit_code(descriptor, error)
+    require_mode(descriptor, error)
     require(rpl >= m.cpl, Vector.GP, error, f"{source}: the RPL of the return code selector is below the CPL")
     if descriptor.is_conforming:
         require(descriptor.dpl <= rpl, Vector.GP, error, f"{source}: a conforming return segment's DPL is above its RPL")
@@ -105,7 +105,7 @@ def retf(m: Machine, i: Instruction, end: int) -> int:
     rsp = m.gpr[RSP]
     rip = load(m, rsp, size, stack=True)
     selector = load(m, (rsp + size) & MASK64, size, stack=True) & 0xFFFF
-    descriptor = _return_segment(m, selector, "SDM Vol. 2B, RET")
+    descriptor = return_segment(m, selector, "SDM Vol. 2B, RET")
     cpl = selector & 3
     outer = cpl > m.cpl
     top = (rsp + 2 * size + release) & MASK64
@@ -114,7 +114,7 @@ def retf(m: Machine, i: Instruction, end: int) -> int:
         new_ss = load(m, (top + size) & MASK64, size, stack=True) & 0xFFFF
         stack = _return_stack(m, new_ss, cpl, descriptor, "SDM Vol. 2B, RET")
         top = (new_rsp + release) & MASK64
-    require(canonical(rip), Vector.GP, 0, "SDM Vol. 2B, RET: the return RIP is not canonical")
+    rip = far_target(descriptor, rip, "SDM Vol. 2B, RET")
 
     enter_code_segment(m, selector, descriptor, cpl)
     if outer:
@@ -124,7 +124,7 @@ def retf(m: Machine, i: Instruction, end: int) -> int:
     if outer:
         _forbid_null_with_rpl(m)
         drop_inaccessible_segments(m)
-    leave_model_outside_64_bit(m)
+    check_mode(m)
 
     return rip
 
@@ -136,7 +136,7 @@ def _forbid_null_with_rpl(m: Machine) -> None:
 
 
 def _far_target(m: Machine, i: Instruction, source: str) -> tuple[int, int, Descriptor]:
-    """(selector, RIP, descriptor) of a far JMP or CALL through memory, checked (SDM Vol. 2A, JMP and CALL, far).
+    """(selector, RIP, descriptor) of a far JMP or CALL through memory (SDM Vol. 2A, JMP and CALL, far).
 
     AMD has no 64-bit form: REX.W does not change the operand (APM Vol. 3, JMP and CALL, far).
     """
@@ -145,30 +145,35 @@ def _far_target(m: Machine, i: Instruction, source: str) -> tuple[int, int, Desc
     size = i.destination.size - 2
     rip = load(m, address, size, i.destination.stack)
     selector = load(m, (address + size) & MASK64, 2, i.destination.stack)
+    return selector, rip, target_segment(m, selector, source)
+
+
+def target_segment(m: Machine, selector: int, source: str) -> Descriptor:
+    """The code segment that a far JMP or CALL names, checked in the manual's order (SDM Vol. 2A, JMP and CALL, far)."""
     error = selector & 0xFFFC
     require(not is_null(selector), Vector.GP, 0, f"{source}: the target selector is null")
     descriptor = read_descriptor(m, selector)
     if not descriptor.is_segment and descriptor.type == SYSTEM_CALL_GATE:
         raise NotModelled("call gate")
     require(descriptor.is_code, Vector.GP, error, f"{source}: the target selector names neither a code segment nor a call gate")
-    require_64_bit_code(descriptor, error)
+    require_mode(descriptor, error)
     if descriptor.is_conforming:
         require(descriptor.dpl <= m.cpl, Vector.GP, error, f"{source}: a conforming target's DPL is above the CPL")
     else:
         matches = selector & 3 <= m.cpl and descriptor.dpl == m.cpl
         require(matches, Vector.GP, error, f"{source}: a nonconforming target's RPL is above the CPL or its DPL is not the CPL")
     require(descriptor.present, Vector.NP, error, f"{source}: the target segment is not present")
-    return selector, rip, descriptor
+    return descriptor
 
 
 def jmp_far(m: Machine, i: Instruction, end: int) -> int:
     """Jump through a far pointer in memory (SDM Vol. 2A, JMP)."""
     selector, rip, descriptor = _far_target(m, i, "SDM Vol. 2A, JMP")
-    require(canonical(rip), Vector.GP, 0, "SDM Vol. 2A, JMP: the target RIP is not canonical")
+    rip = far_target(descriptor, rip, "SDM Vol. 2A, JMP")
 
     enter_code_segment(m, selector, descriptor, m.cpl)
     m.rip = rip
-    leave_model_outside_64_bit(m)
+    check_mode(m)
 
     return rip
 
@@ -180,13 +185,13 @@ def call_far(m: Machine, i: Instruction, end: int) -> int:
     rsp = m.gpr[RSP]
     for n in (1, 2):
         check_store(m, (rsp - n * size) & MASK64, size, stack=True)
-    require(canonical(rip), Vector.GP, 0, "SDM Vol. 2A, CALL: the target RIP is not canonical")
+    rip = far_target(descriptor, rip, "SDM Vol. 2A, CALL")
 
     store(m, (rsp - size) & MASK64, size, m.cs.selector, stack=True)
     store(m, (rsp - 2 * size) & MASK64, size, end & (1 << 8 * size) - 1, stack=True)
     m.gpr[RSP] = (rsp - 2 * size) & MASK64
     enter_code_segment(m, selector, descriptor, m.cpl)
     m.rip = rip
-    leave_model_outside_64_bit(m)
+    check_mode(m)
 
     return rip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from reference.bits import OF, sign_extend
 from reference.decode import Instruction
 from reference.delivery import Entry, Source, deliver
 from reference.faults import Vector, require, undefined_opcode
+from reference.instructions.flags import read_flags
 from reference.machine import Machine
+from reference.operands import SegmentedMemory
 
 
 def int_n(m: Machine, i: Instruction, end: int) -> int:
@@ -21,6 +24,23 @@ def int3(m: Machine, i: Instruction, end: int) -> int:
 def int1(m: Machine, i: Instruction, end: int) -> int:
     """#DB by opcode F1: no DPL check and EXT is 1; DR6 does not change (SDM Vol. 2A, INT n/INTO/INT3/INT1)."""
     return _interrupt(m, Entry(Vector.DB, Source.TRAP, end))
+
+
+def into(m: Machine, i: Instruction, end: int) -> int:
+    """#OF if OF is set, as INT 4; 64-bit mode has no such instruction (SDM Vol. 2A, INT n/INTO/INT3/INT1)."""
+    read_flags(m, OF)
+    return _interrupt(m, Entry(Vector.OF, Source.SOFTWARE, end)) if m.rflags & OF else end
+
+
+def bound(m: Machine, i: Instruction, end: int) -> int:
+    """#BR unless a signed index lies within the two bounds in memory; not in 64-bit mode (SDM Vol. 2A, BOUND)."""
+    bounds, size = i.source, i.destination.size
+    assert isinstance(bounds, SegmentedMemory)
+    index, lowest, highest = (
+        sign_extend(value, i.bits) ^ 1 << 63 for value in (i.destination.read(m), bounds.part(m, 0, size), bounds.part(m, size, size))
+    )
+    require(lowest <= index <= highest, Vector.BR, None, "SDM Vol. 2A, BOUND: the index is not within the bounds")
+    return end
 
 
 def _interrupt(m: Machine, entry: Entry) -> int:

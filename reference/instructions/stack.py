@@ -80,17 +80,22 @@ def popf(m: Machine, i: Instruction, end: int) -> int:
     """Pop RFLAGS; what may change depends on CPL and IOPL, and RF becomes 0 (SDM Vol. 2B, POPF)."""
     address = m.gpr[RSP]
     value = pop_value(m, i.slot)
+    set_popped_flags(m, value, i.slot, undefined_in_image(m, address))
+    return end
+
+
+def set_popped_flags(m: Machine, value: int, size: int, undefined: int) -> None:
+    """RFLAGS after a POPF of `size` bytes, of which the bits in `undefined` mean nothing (SDM Vol. 2B, POPF)."""
     changeable = ARITHMETIC | TF | DF | NT
-    if i.slot > 2:
+    if size > 2:
         changeable |= AC | ID
     if m.cpl == 0:
         changeable |= IOPL
     if m.cpl <= m.iopl:
         changeable |= IF
     kept = m.rflags & ~changeable & ~RF
-    m.undefined = undefined_in_image(m, address)
+    m.undefined = undefined
     set_rflags(m, kept | value & changeable)
-    return end
 
 
 def _frame_slot(i: Instruction) -> int:

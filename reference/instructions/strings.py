@@ -16,7 +16,7 @@ from reference.memory import load, physical, store
 from reference.operands import Memory
 
 
-def _repeated(m: Machine, i: Instruction, end: int, iteration: Callable[[Machine, Instruction, int], None]) -> int:
+def repeated(m: Machine, i: Instruction, end: int, iteration: Callable[[Machine, Instruction, int], None]) -> int:
     """Run one iteration, and the next ones too as long as no boundary between them matters; the count is RCX, or ECX with a 67 prefix."""
     operand = i.destination
     assert isinstance(operand, Memory)
@@ -47,23 +47,23 @@ def _move_one(m: Machine, i: Instruction, step: int) -> None:
     come_from, go_to = source.address(m), destination.address(m)
     store(m, go_to, destination.size, load(m, come_from, source.size))
     if m.undefined_words:
-        _carry_undefined(m, come_from, go_to, source.size)
+        carry_undefined(m, come_from, go_to, source.size)
     gpr, mask = m.gpr, destination.mask
     gpr[RSI] = (gpr[RSI] + step) & mask
     gpr[RDI] = (gpr[RDI] + step) & mask
 
 
-def _carry_undefined(m: Machine, come_from: int, go_to: int, size: int) -> None:
+def carry_undefined(m: Machine, come_from: int, go_to: int, size: int) -> None:
     """A copied RFLAGS image is as undefined as the original."""
     user = m.cpl == 3
-    mask = m.undefined_words.get(physical(m, come_from, user), 0) if size == 8 else 0
+    mask = m.undefined_words.get(physical(m, come_from, user), 0) if size > 1 else 0
     if mask:
         m.undefined_words[physical(m, go_to, user)] = mask
 
 
 def movs(m: Machine, i: Instruction, end: int) -> int:
     """Move from [RSI] to [RDI] (SDM Vol. 2B, MOVS)."""
-    return _repeated(m, i, end, _move_one)
+    return repeated(m, i, end, _move_one)
 
 
 def _store_one(m: Machine, i: Instruction, step: int) -> None:
@@ -75,4 +75,4 @@ def _store_one(m: Machine, i: Instruction, step: int) -> None:
 
 def stos(m: Machine, i: Instruction, end: int) -> int:
     """Store the accumulator at [RDI] (SDM Vol. 2B, STOS)."""
-    return _repeated(m, i, end, _store_one)
+    return repeated(m, i, end, _store_one)

@@ -104,6 +104,15 @@ def write_cr0(m: Machine, value: int) -> None:
     m.cr0 = value & Cr0.DEFINED | Cr0.ET
 
 
+def clts(m: Machine, i: Instruction, end: int) -> int:
+    """Clear CR0.TS (SDM Vol. 2A, CLTS)."""
+    require(m.cpl == 0, Vector.GP, 0, "SDM Vol. 2A, CLTS: CPL is not 0")
+
+    m.cr0 &= ~Cr0.TS
+
+    return end
+
+
 def write_cr2(m: Machine, value: int) -> None:
     """CR2 holds any value (SDM Vol. 3A, 2.5)."""
     m.cr2 = value

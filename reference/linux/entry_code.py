@@ -47,6 +47,17 @@ class Handler:
     """None where several vectors or a fast system call lead to it."""
     stacks_from_user: tuple[str, ...] = ()
     stacks_from_kernel: tuple[str, ...] = ()
+    """Empty: the one that the interrupted code was on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """Where an entry keeps, by agreement with user mode, less than every register: its fields as `EntryCode.pt_regs` names them."""
+
+    open: frozenset[str] = frozenset()
+    """Fields about which the handler is promised nothing: what the entry never learns, or user mode cannot see."""
+    clobbered: frozenset[str] = frozenset()
+    """Registers in which the return may leave anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +76,7 @@ class EntryCode:
     symbols: Mapping[str, int] = field(default_factory=dict)
     bad_return: frozenset[int] = frozenset()
     """Addresses of the IRET instructions that return to user mode, whose faults the entry code reports as user mode's."""
+    gs_change: frozenset[int] = frozenset()
+    """Addresses of kernel instructions that load GS between two SWAPGS: after a fault there the kernel's GS stays."""
+    conventions: Mapping[int, Convention] = field(default_factory=dict)
+    """By address of the entry point: the first instruction that runs after the event."""

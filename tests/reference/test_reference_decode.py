@@ -7,16 +7,19 @@ from iced_x86 import Code, Decoder, Mnemonic
 from reference_machine import image, outcome, run
 
 from reference.boot import boot
-from reference.decode import InvalidEncoding, Truncated, decode
+from reference.decode import Dialect, InvalidEncoding, Truncated, decode
 from reference.faults import NotModelled, exception_name, vector_name
-from reference.instructions import BY_CODE, BY_MNEMONIC, NAMES, lookup
+from reference.instructions import AROUND_TS, BY_CODE, BY_MNEMONIC, NAMES, lookup
+from reference.instructions.table32 import BY_CODE_32, BY_MNEMONIC_32
 from reference.operands import Operand
+
+INTEL = Dialect(amd=False, bits=64)
 
 
 @pytest.mark.parametrize(
     ("code", "name"),
     [
-        pytest.param("0f10c1", "movups", id="vector-instruction"),
+        pytest.param("0f58c1", "addps", id="vector-instruction"),
         pytest.param("f20f10c1", "movsd", id="vector-movsd"),
         pytest.param("d9c0", "fld", id="x87"),
         pytest.param("a6", "cmpsb", id="string-comparison"),
@@ -41,11 +44,11 @@ def test_an_operand_of_no_known_kind_can_neither_be_read_nor_written() -> None:
 
 def test_bytes_that_are_no_instruction_and_bytes_that_end_inside_one() -> None:
     with pytest.raises(InvalidEncoding):
-        decode(b"\x06" + bytes(14), False, lookup)
+        decode(b"\x06" + bytes(14), INTEL, lookup)
     with pytest.raises(Truncated):
-        decode(b"\x48\xb8\x00", False, lookup)
+        decode(b"\x48\xb8\x00", INTEL, lookup)
     with pytest.raises(NotModelled):
-        decode(b"\x66" * 15, False, lookup)
+        decode(b"\x66" * 15, INTEL, lookup)
 
 
 @pytest.mark.parametrize(
@@ -61,14 +64,14 @@ def test_bytes_that_are_no_instruction_and_bytes_that_end_inside_one() -> None:
     ],
 )
 def test_forms_that_differ_in_size_have_names_of_their_own(code: str, name: str) -> None:
-    assert decode(bytes.fromhex(code), False, lookup).name == name
+    assert decode(bytes.fromhex(code), INTEL, lookup).name == name
 
 
 def test_every_row_of_the_table_is_an_instruction_that_exists() -> None:
     codes = {value for value in vars(Code).values() if isinstance(value, int)}
 
-    assert set(BY_MNEMONIC) <= set(NAMES)
-    assert set(BY_CODE) <= codes
+    assert set(BY_MNEMONIC) | set(AROUND_TS) | set(BY_MNEMONIC_32) <= set(NAMES)
+    assert set(BY_CODE) | set(BY_CODE_32) <= codes
     assert NAMES[Mnemonic.SWAPGS] == "swapgs"
 
 

@@ -20,6 +20,7 @@ from reference_machine import (
 )  # fmt: skip
 
 from reference import fetch
+from reference.decode import Dialect
 from reference.run import run as run_image
 
 SECOND = USER_CODE + 0x1000
@@ -72,6 +73,12 @@ def test_whether_an_invalid_instruction_reaches_into_a_missing_page_is_open() ->
 
     assert outcome(ended) == "not modelled: an invalid instruction at the end of a page"
     assert outcome(run("", 3, rip=last, memory={last: b"\x06"})) == "#UD"
+
+
+def test_whether_ud0_reads_its_modrm_byte_is_open() -> None:
+    ended = run("", 3, rip=SECOND - 2, memory={SECOND - 2: b"\x0f\xff"}, paging={(1, SECOND): (0, PRESENT)})
+
+    assert outcome(ended) == "not modelled: ud0 at the end of a page: not every processor reads its ModRM byte"
 
 
 def test_execution_that_runs_off_the_low_half_faults_where_it_arrives() -> None:
@@ -174,5 +181,5 @@ def test_the_memory_of_decoded_instructions_is_bounded(monkeypatch: pytest.Monke
 
     for number in range(8):
         assert run(f"b0{number:02x} b1{number:02x} b2{number:02x}").register("rcx") == number
-    assert len(fetch._DECODED[False]) <= 2
-    assert len(fetch._PAGES[False]) <= 1
+    assert len(fetch._DECODED[Dialect(amd=False, bits=64)]) <= 2
+    assert len(fetch._PAGES[Dialect(amd=False, bits=64)]) <= 1

@@ -247,17 +247,25 @@ def test_popf_and_iret_bring_undefined_flags_back() -> None:
 @pytest.mark.parametrize(
     "store",
     [
-        pytest.param("c6442407aa", id="one-byte-of-it"),
+        pytest.param("c60424aa", id="the-byte-with-the-flag"),
         pytest.param("48890424", id="all-of-it"),
-        pytest.param("4889442401", id="overlapping"),
+        pytest.param("48894424f9", id="overlapping"),
     ],
 )
 def test_a_store_over_an_image_makes_it_defined(store: str) -> None:
     assert not run(AND + PUSHF + store).undefined.words
 
 
-@pytest.mark.parametrize("store", [pytest.param("c6442408aa", id="next-byte"), pytest.param("488944240f", id="next-word")])
-def test_a_store_beside_an_image_leaves_it(store: str) -> None:
+@pytest.mark.parametrize(
+    "store",
+    [
+        pytest.param("c6442408aa", id="next-byte"),
+        pytest.param("488944240f", id="next-word"),
+        pytest.param("c6442401aa", id="the-byte-above-the-flag"),
+        pytest.param("c6442407aa", id="the-last-byte-of-it"),
+    ],
+)
+def test_a_store_beside_an_undefined_flag_leaves_it(store: str) -> None:
     assert run(AND + PUSHF + store).undefined.words
 
 

@@ -105,12 +105,17 @@ def test_loading_fs_or_gs_takes_the_32_bit_base_of_the_descriptor(register: str)
 
 
 @pytest.mark.parametrize("register", ["fs", "gs"])
-@pytest.mark.parametrize(("profile", "base"), [("intel", 0), ("amd", 1 << 40)])
 @pytest.mark.parametrize("selector", range(4))
-def test_a_null_selector_clears_the_base_on_intel_and_keeps_it_on_amd(register: str, profile: str, base: int, selector: int) -> None:
-    ended = run(MOV[register], rax=selector, profile=profile, **{register: USER_DS, f"{register}_base": 1 << 40})
+def test_a_null_selector_clears_the_base_on_intel(register: str, selector: int) -> None:
+    ended = run(MOV[register], rax=selector, **{register: USER_DS, f"{register}_base": 1 << 40})
 
-    assert [ended.register(register), ended.register(f"{register}_base")] == [selector, base]
+    assert [ended.register(register), ended.register(f"{register}_base")] == [selector, 0]
+
+
+@pytest.mark.parametrize("register", ["fs", "gs"])
+@pytest.mark.parametrize(("base", "expected"), [(0, "ended"), (1 << 40, "not modelled: the base of FS or GS after a null selector on AMD")])
+def test_what_a_null_selector_leaves_of_a_base_on_amd_is_open(register: str, base: int, expected: str) -> None:
+    assert outcome(run(MOV[register], rax=0, profile="amd", **{register: USER_DS, f"{register}_base": base})) == expected
 
 
 def test_a_descriptor_in_the_ldt() -> None:

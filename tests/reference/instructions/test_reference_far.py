@@ -91,7 +91,7 @@ def test_a_far_return_changes_no_flag() -> None:
         pytest.param(TARGET, SPARE | 1, {SPARE: descriptor(CONFORMING, 2, long=True)}, "#GP(0x60)", id="conforming-dpl-above-rpl"),
         pytest.param(TARGET, SPARE, {SPARE: descriptor(CODE, long=True, present=False)}, "#NP(0x60)", id="not-present"),
         pytest.param(NOT_CANONICAL, KERNEL_CS, {}, "#GP(0x0)", id="rip-not-canonical"),
-        pytest.param(TARGET, KERNEL32_CS, {}, "not modelled: compatibility mode", id="compatibility-mode"),
+        pytest.param(USER_TARGET, KERNEL32_CS, {}, "not modelled: compatibility mode below CPL 3", id="compatibility-mode"),
     ],
 )
 def test_checks_of_a_far_return(rip: int, cs: int, gdt: dict[int, int], expected: str) -> None:
@@ -189,7 +189,7 @@ def test_a_16_bit_far_call_pushes_words() -> None:
         pytest.param(TARGET, SPARE, {SPARE: descriptor(CODE, long=True, present=False)}, "#NP(0x60)", id="not-present"),
         pytest.param(NOT_CANONICAL, KERNEL_CS, {}, "#GP(0x0)", id="rip-not-canonical"),
         pytest.param(TARGET, SPARE, {SPARE: descriptor(0xC, segment=False)}, "not modelled: call gate", id="call-gate"),
-        pytest.param(TARGET, KERNEL32_CS, {}, "not modelled: compatibility mode", id="compatibility-mode"),
+        pytest.param(USER_TARGET, KERNEL32_CS, {}, "not modelled: compatibility mode below CPL 3", id="compatibility-mode"),
     ],
 )
 def test_checks_of_a_far_branch(code: str, rip: int, selector: int, gdt: dict[int, int], expected: str) -> None:

@@ -140,7 +140,7 @@ def test_checks_of_a_return_to_the_same_level(change: dict[str, int], gdt: dict[
         pytest.param({"ss": KERNEL_DS}, 0, "#GP(0x18)", id="kernel-ss"),
         pytest.param({"cs": KERNEL_CS}, 3, "#GP(0x10)", id="rpl-of-cs-below-the-cpl"),
         pytest.param({"cs": USER32_CS, "ss": 0}, 0, "#GP(0x0)", id="null-ss-and-compatibility-mode"),
-        pytest.param({"cs": USER32_CS}, 0, "not modelled: compatibility mode", id="compatibility-mode"),
+        pytest.param({"cs": USER32_CS}, 0, "ended", id="compatibility-mode"),
         pytest.param({"rip": NOT_CANONICAL}, 0, "#GP(0x0)", id="rip-not-canonical"),
     ],
 )

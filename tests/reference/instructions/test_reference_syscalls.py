@@ -125,15 +125,6 @@ def test_selectors_of_sysret_come_from_star(profile: str, star: int, cs: int, ss
     assert values(ended, "cs", "ss") == [cs, ss]
 
 
-def test_compatibility_mode_is_not_modelled() -> None:
-    assert outcome(run(SYSRETL, rcx=USER_CODE)) == "not modelled: compatibility mode"
-    assert outcome(run(SYSEXITL, rcx=USER_RSP, rdx=USER_CODE)) == "not modelled: compatibility mode"
-
-
-def test_a_32_bit_return_does_not_look_at_the_upper_half() -> None:
-    assert outcome(run(SYSRETL, rcx=NOT_CANONICAL)) == "not modelled: compatibility mode"
-
-
 def test_sysret_defines_the_flags() -> None:
     assert run("21c0" + SYSRETQ, rcx=USER_CODE + 0x40, memory=USER_END).undefined.rflags == 0
 
