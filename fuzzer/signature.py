@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from iced_x86 import FlowControl, Mnemonic, OpKind, Register
 from iced_x86 import Instruction as Decoded
+from iced_x86 import Mnemonic
 
 from fuzzer.compare import Difference
 from fuzzer.cores.core import Core
+from fuzzer.naming import FAR_RETURNS, has_ignored_prefix, instruction_name, is_wide_far_pointer
 from fuzzer.outcome import CRASHES, field_names, outcome, with_delivery
 from fuzzer.targets.tables import FRAMES
-from reference.decode import OPERAND_SIZE, PREFIXES
 from reference.image import REGISTER_INDEX, End, Step
-from reference.instructions import NAMES, lookup
+from reference.instructions import lookup
 
 GENERIC_RULES = ("SDM Vol. 1, 3.3.7.1", "SDM Vol. 3A, 4.6", "SDM Vol. 3A, 4.7", "SDM Vol. 3A, 7.15")
 """Rules about any access to memory: the instruction that made the access is not the cause."""
+
+_SEVERAL_ACCESSES = (*FAR_RETURNS, Mnemonic.LSS, Mnemonic.LFS, Mnemonic.LGS, Mnemonic.ENTER)
+"""Instructions that say themselves how wide their accesses are, how many, and with which rights; far calls and jumps are others."""
 
 RESUME_ONLY = ("rflags.RF",)
 """A difference that belongs to the end of any instruction (SDM Vol. 3B, 18.3.1.1)."""
@@ -93,15 +95,19 @@ def sign(profile: str, core: Core, parting: Parting) -> Signature:
     same = expected == observed
     fields = tuple(field_names(parting.spec, parting.differences)) if same else ()
     cause, rule = _cause(parting, fields), _rule(parting, fields)
-    if observed.startswith("#PF") and not expected.startswith("#PF") and expected != "#UD":
-        expected, rule = "no #PF", _ACCESS_RULE
+    if parting.asynchronous and parting.other.held_by_engine:
+        observed, rule = "holds it back", _SHADOW_RULE
+    elif parting.other.at_fetch and not parting.spec.at_fetch and not same:
+        expected, rule = "no fault at the fetch", _FETCH_RULE
+    elif observed.startswith("#PF") and not parting.asynchronous and expected != "#UD" and not same:
+        expected, rule = expected if expected.startswith("#PF") else "no #PF", _ACCESS_RULE
     elif expected == "#UD" and not same:
         observed = "no #UD"
     return Signature(
         core=core.name,
         profile=profile,
         kind=_kind(parting.other),
-        area=_area(same, parting.differences),
+        area=_area(parting, same),
         cause=cause,
         rule=rule,
         fields=fields,
@@ -118,18 +124,19 @@ def _cause(parting: Parting, fields: tuple[str, ...]) -> str:
         return "event held back" if parting.other.held_by_engine else "event delivery"
     if _is_resume_only(parting, fields):
         return "RF after an instruction"
-    if decoded is not None and (decoded.is_invalid or _ignored_prefix(decoded, parting.code)):
+    if decoded is not None and (decoded.is_invalid or has_ignored_prefix(decoded, parting.code)):
         return instruction_name(decoded, parting.before, parting.code)
     if decoded is None or parting.spec.at_fetch or parting.other.at_fetch:
         return "instruction fetch"
-    if parting.spec.raised and parting.spec.rule.startswith(GENERIC_RULES):
+    own = decoded.mnemonic in _SEVERAL_ACCESSES or decoded.is_call_far_indirect or decoded.is_jmp_far_indirect
+    if parting.spec.raised and parting.spec.rule.startswith(GENERIC_RULES) and set(fields) <= {"cr2"} and not own:
         return "memory access"
     return instruction_name(decoded, parting.before, parting.code)
 
 
 def _is_resume_only(parting: Parting, fields: tuple[str, ...]) -> bool:
     """RF is left set by an instruction that has no say in it."""
-    return fields == RESUME_ONLY and (parting.decoded is None or parting.decoded.mnemonic not in _FAR_RETURNS)
+    return fields == RESUME_ONLY and (parting.decoded is None or parting.decoded.mnemonic not in FAR_RETURNS)
 
 
 def of_crash(core: str, profile: str, end: End) -> Signature:
@@ -141,22 +148,27 @@ def of_crash(core: str, profile: str, end: End) -> Signature:
 def of_parting_unseen(core: str, profile: str, differences: tuple[Difference, ...]) -> Signature:
     """The signature of a difference at the end that does not come up when both sides run boundary by boundary."""
     fields = tuple(sorted({difference.field.split(":")[0] for difference in differences}))
-    rule = "the result of a run does not depend on how many instructions the engine is asked to run at a time"
-    return Signature(
-        core, profile, "divergence", _area(True, differences), "running many at once", rule, fields, "completes", "completes", "engine"
-    )
+    rule = "SDM Vol. 3A, 7.5: a fault leaves the state before its instruction, however many instructions are run at a time"
+    area = _area_of(differences)
+    return Signature(core, profile, "divergence", area, "running many at once", rule, fields, "the same state", "another", "engine")
 
 
 def _kind(other: Step) -> str:
     return "crash" if other.end in CRASHES else "divergence"
 
 
-def _area(same: bool, differences: Iterable[Difference]) -> str:
+def _area(parting: Parting, same: bool) -> str:
+    """Where the two do different things, `gs` is the area only if it was the core that changed GS."""
+    if same:
+        return _area_of(parting.differences)
+    places = [REGISTER_INDEX[name] for name in _AREA_FIELDS["gs"]]
+    return "gs" if any(parting.other.registers[place] != parting.before.registers[place] for place in places) else "fault"
+
+
+def _area_of(differences: Iterable[Difference]) -> str:
     names = {difference.field for difference in differences}
     if names & set(_AREA_FIELDS["gs"]):
         return "gs"
-    if not same:
-        return "fault"
     for area in ("stack", "flags", "control"):
         if names & set(_AREA_FIELDS[area]):
             return area
@@ -165,6 +177,8 @@ def _area(same: bool, differences: Iterable[Difference]) -> str:
 
 def _rule(parting: Parting, fields: tuple[str, ...]) -> str:
     """The rule that decides: the one that a fault names, or what the manual says of the instruction."""
+    if parting.decoded is not None and is_wide_far_pointer(parting.decoded, parting.code):
+        return _POINTER_RULE
     if parting.spec.raised:
         return parting.spec.rule
     if parting.asynchronous or parting.decoded is None:
@@ -175,67 +189,13 @@ def _rule(parting: Parting, fields: tuple[str, ...]) -> str:
     return " ".join((function.__doc__ or "").split())
 
 
-_SEGMENT_LOADS: dict[int, str] = {Register.ES: "es", Register.SS: "ss", Register.DS: "ds", Register.FS: "fs", Register.GS: "gs"}
-_MSR_NAMES = {
-    0x174: "sysenter_cs", 0x175: "sysenter_esp", 0x176: "sysenter_eip", 0xC0000080: "efer", 0xC0000081: "star", 0xC0000082: "lstar",
-    0xC0000083: "cstar", 0xC0000084: "sfmask", 0xC0000100: "fs_base", 0xC0000101: "gs_base", 0xC0000102: "kernel_gs_base",
-}  # fmt: skip
-
-
-_ACCESS_RULE = "SDM Vol. 3A, 4.6.1 and 4.7: which accesses to memory fault; by the specification none of this instruction does"
-_NEAR_BRANCHES = (FlowControl.CONDITIONAL_BRANCH, FlowControl.UNCONDITIONAL_BRANCH, FlowControl.INDIRECT_BRANCH, FlowControl.CALL,
-                  FlowControl.INDIRECT_CALL, FlowControl.RETURN)  # fmt: skip
-
-
-def _has_prefix(code: bytes, prefix: int) -> bool:
-    return prefix in itertools.takewhile(PREFIXES.__contains__, code)
-
-
-def _ignored_prefix(decoded: Decoded, code: bytes) -> bool:
-    """A near branch with an operand-size prefix, which one vendor ignores and the other does not."""
-    far = decoded.is_call_far_indirect or decoded.is_jmp_far_indirect or decoded.mnemonic in _FAR_RETURNS
-    return decoded.flow_control in _NEAR_BRANCHES and not far and _has_prefix(code, OPERAND_SIZE)
-
-
-def instruction_name(decoded: Decoded, before: Step, code: bytes) -> str:
-    """An instruction as far as it matters for a cause: mnemonic, operand size of stack forms, special registers, the MSR."""
-    if decoded.is_invalid:
-        return "LOCK where it is not allowed" if _has_prefix(code, 0xF0) else "undefined encoding"
-    name = NAMES[decoded.mnemonic]
-    if _ignored_prefix(decoded, code):
-        return f"near {'jcc' if decoded.flow_control == FlowControl.CONDITIONAL_BRANCH else name} with a 66 prefix"
-    if decoded.mnemonic in (Mnemonic.RDMSR, Mnemonic.WRMSR):
-        number = before.registers[REGISTER_INDEX["rcx"]] & 0xFFFF_FFFF
-        return f"{name} {_MSR_NAMES.get(number, 'unknown')}"
-    special = [_special(decoded.op_register(n), n) for n in range(decoded.op_count) if decoded.op_kind(n) == OpKind.REGISTER]
-    suffix = " ".join(text for text in special if text)
-    if decoded.stack_pointer_increment in (-2, 2):
-        name += " (16-bit)"
-    return f"{name} {suffix}" if suffix else name
-
-
-def _special(register: int, position: int) -> str:
-    way = "to" if position == 0 else "from"
-    if register in _SEGMENT_LOADS:
-        return f"{way} {_SEGMENT_LOADS[register]}"
-    for first, last, letters in ((Register.CR0, Register.CR15, "cr"), (Register.DR0, Register.DR15, "dr")):
-        if first <= register <= last:
-            number = register - first
-            return f"{way} {letters}{number if letters == 'cr' or number > 3 else 'n'}"
-    return ""
-
-
-_FAR_RETURNS = (
-    Mnemonic.RETF,
-    Mnemonic.IRET,
-    Mnemonic.IRETD,
-    Mnemonic.IRETQ,
-    Mnemonic.SYSRET,
-    Mnemonic.SYSRETQ,
-    Mnemonic.SYSEXIT,
-    Mnemonic.SYSEXITQ,
-)
+_SHADOW_RULE = "SDM Vol. 2B, STI and Vol. 3A, 7.8.3: only an STI that sets IF and a load of SS hold events, for one instruction"
+_POINTER_RULE = "SDM Vol. 2A, LDS/LES/LFS/LGS/LSS, CALL and JMP: REX.W makes the offset 64 bits wide; APM Vol. 3: it stays 32 bits wide"
+_ACCESS_RULE = "SDM Vol. 3A, 4.6.1 and 4.7: which accesses to memory fault, and with which error code"
+_FETCH_RULE = "SDM Vol. 1, 3.3.7.1: only a fetch that leaves the canonical addresses faults, and no byte of this instruction does"
 _DEBUG = 1
+_ADAPTER_WRITES = ("memory:gdt", "memory:ldt", "memory:page_tables")
+"""What a delivery writes besides its frame: accessed and dirty flags."""
 _ADAPTERS_OWN = (Mnemonic.SYSCALL, Mnemonic.SYSENTER, Mnemonic.INT, Mnemonic.INT3)
 
 
@@ -244,8 +204,9 @@ def _by(core: Core, parting: Parting, fields: tuple[str, ...]) -> str:
     spec, other, decoded = parting.spec, parting.other, parting.decoded
     due, seen = ({entry.vector for entry in step.delivered} for step in (spec, other))
     reports = bool(fields) and set(fields) <= {"cr2", "dr6"} and (other.raised or _DEBUG in seen)
+    elsewhere = spec.raised and fields and all(name.startswith("memory:") and name not in _ADAPTER_WRITES for name in fields)
     lost_trap = spec.asynchronous and due == {_DEBUG} and _DEBUG not in seen
-    if core.delivers_events or other.held_by_engine or reports or lost_trap:
+    if core.delivers_events or other.held_by_engine or reports or elsewhere or lost_trap:
         return "engine"  # what it raises, reports and holds back is its own
     ours = decoded is not None and decoded.mnemonic in _ADAPTERS_OWN
     delivery = spec.asynchronous or other.asynchronous or bool(spec.delivered)

@@ -135,11 +135,20 @@ def decode(code: bytes, dialect: Dialect, lookup: Callable[[Decoded], tuple[Exec
         # A longer instruction is #GP, an invalid one #UD: with the longest number of bytes they cannot be told apart here.
         if decoded.len == LONGEST:
             raise NotModelled("instruction longer than 15 bytes")
+        if dialect.amd and _is_valid_without_prefixes(code, dialect):
+            raise NotModelled("a prefix that AMD gives no meaning before this opcode")
         raise InvalidEncoding
     execute, name = lookup(decoded)
     instruction = Instruction(decoded, execute, name)
     instruction.operand_prefix = OPERAND_SIZE in itertools.takewhile(PREFIXES.__contains__, code)
     return instruction
+
+
+def _is_valid_without_prefixes(code: bytes, dialect: Dialect) -> bool:
+    """Whether a 66, F2 or F3 prefix is what makes an encoding invalid: Intel marks such opcodes NP, the APM says nothing (Vol. 3, 1.2)."""
+    prefixes = bytes(itertools.takewhile(PREFIXES.__contains__, code))
+    kept = prefixes.translate(None, bytes.fromhex("66f2f3"))
+    return kept != prefixes and bool(Decoder(dialect.bits, kept + code[len(prefixes) :], DecoderOptions.AMD).decode())
 
 
 def _branch_target(decoded: Decoded) -> int:

@@ -48,6 +48,11 @@ def check_store(m: Machine, linear: int, size: int, stack: bool = False) -> None
     _places(m, linear, size, WRITE, m.translations, stack)
 
 
+def check_reachable(m: Machine, linear: int, stack: bool = False) -> None:
+    """Raise the fault, alignment aside, that a store of one byte would raise: for pointers that nothing is stored at."""
+    _places(m, linear, 1, WRITE, m.translations, stack)
+
+
 def load_implicit(m: Machine, linear: int, size: int) -> int:
     """Read a descriptor, gate or TSS field: a supervisor access whatever the CPL is (SDM Vol. 3A, 4.6.1)."""
     frame = m.system.reads.get(linear >> 12)

@@ -123,4 +123,6 @@ def drop_inaccessible_segments(m: Machine) -> None:
             continue
         if inaccessible and index in (FS, GS):
             raise NotModelled("the base of FS or GS after a return made it null")
+        if not segment.usable and segment.selector and m.profile.vendor == "amd":
+            raise NotModelled("null selector with an RPL after a return to an outer level on AMD")
         m.segments[index] = Segment.null(0, segment.base)

@@ -13,7 +13,7 @@ from reference.instructions.stack import push_value
 from reference.machine import RCX, RSP, Machine
 from reference.memory import load
 
-_RULE = "SDM Vol. 1, 6.2.4.1: the target of a near branch is not canonical"
+_RULE = "SDM Vol. 2A, CALL, JMP and Jcc, Vol. 2B, RET: the target of a near branch is not canonical"
 
 
 def _relative_target(m: Machine, i: Instruction) -> int:

@@ -110,7 +110,12 @@ def leave(m: Machine, i: Instruction, end: int) -> int:
 
 
 def _within(m: Machine, target: int) -> int:
-    require(target <= m.cs.limit, Vector.GP, 0, "SDM Vol. 1, 6.2.4.1: the target of a near branch is past the limit of CS")
+    require(
+        target <= m.cs.limit,
+        Vector.GP,
+        0,
+        "SDM Vol. 2A, CALL, JMP and Jcc, Vol. 2B, RET: the target of a near branch is past the limit of CS",
+    )
     return target
 
 

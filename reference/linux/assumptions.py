@@ -30,13 +30,13 @@ def _mode(image: Image, code: EntryCode) -> Iterator[str]:
     at = image.registers
     if at["cr0"] & _CR0 != _CR0 or at["efer"] & _EFER != _EFER:
         yield "the kernel runs with paging, write protection, SYSCALL and NX on"
-    kernel_gs = at["gs_base"] if at["cs"] & 3 == 0 else at["kernel_gs_base"]
-    user_gs = at["kernel_gs_base"] if at["cs"] & 3 == 0 else at["gs_base"]
-    if kernel_gs != code.percpu:
+    kernel = at["cs"] & 3 == 0 and at["rip"] not in code.bad_return
+    ours, users = ("gs_base", "kernel_gs_base") if kernel else ("kernel_gs_base", "gs_base")
+    if at[ours] != code.percpu:
         yield f"the kernel's GS base is {code.percpu:#x}"
-    if not at["cr4"] & Cr4.FSGSBASE and user_gs >= CANONICAL_LOW_END:
+    if not at["cr4"] & Cr4.FSGSBASE and at[users] >= CANONICAL_LOW_END:
         yield "without CR4.FSGSBASE the kernel lets no program have a GS base in the kernel's half"
-    if at["cs"] & 3 == 0:
+    if kernel:
         stack = stack_at(code, at["rsp"])
         if stack is None or stack.kind is StackKind.ENTRY:
             yield "kernel code is on one of the kernel's stacks"

@@ -77,6 +77,8 @@ class Context:
 
     swaps: int = 0
     """SWAPGS outside handlers."""
+    ran_before_swap: int = 0
+    """Handlers that had begun at the last of them."""
     runs: int = 0
     """Handlers begun."""
     running: Running | None = None
@@ -174,7 +176,7 @@ def _interrupts_return(m: Machine, code: EntryCode, look: Look, context: Context
     return True
 
 
-def _outer_nmi(outer: list[Context], context: Context) -> Context | None:
+def _outer_nmi(outer: Sequence[Context], context: Context) -> Context | None:
     """The NMI that interrupted the kernel and still has its frame where this one has just got its own."""
     return next((each for each in outer if each.vector == Vector.NMI and not each.cpl and each.stack is context.stack), None)
 
@@ -189,10 +191,33 @@ def _guards(m: Machine, code: EntryCode, look: Look, outer: list[Context], conte
     start, end = stack.start if switched else rsp, stack.end
     if context.nested and not switched:
         # A nested NMI changes the outer one's return frame, which lies above pt_regs, to make it repeat.
-        interrupted = _outer_nmi(outer, context)
-        end = interrupted.pt_regs + 8 * len(code.pt_regs) if interrupted and interrupted.pt_regs else start
+        end = max(start, _end_of_pt_regs(code, _outer_nmi(outer, context)))
     data = look.read(m, start, end - start) if start < end else None
     return (Guard(start, data),) if data else ()
+
+
+def _end_of_pt_regs(code: EntryCode, nmi: Context | None) -> int:
+    """From there on a nested NMI may write; 0 while there is no pt_regs."""
+    return nmi.pt_regs + 8 * len(code.pt_regs) if nmi and nmi.pt_regs else 0
+
+
+def note_nested_nmi(m: Machine, code: EntryCode, look: Look, contexts: Sequence[Context], nested: Context) -> None:
+    """A nested NMI has returned without a handler: the outer one owes a repeat, and what is new above its pt_regs is nobody's fault."""
+    nmi = _outer_nmi(contexts, nested)
+    assert nmi is not None
+    nmi.owes_repeat = True
+    start = _end_of_pt_regs(code, nmi)
+    for context in contexts:
+        context.guards = tuple(_renewed(m, look, guard, start, nmi.stack) for guard in context.guards)
+
+
+def _renewed(m: Machine, look: Look, guard: Guard, start: int, stack: Stack | None) -> Guard:
+    """The same guard, with what is now in memory from `start` on, if it guards that stack."""
+    if stack is None or not stack.start <= guard.start < stack.end:
+        return guard
+    kept = max(start - guard.start, 0)
+    now = look.read(m, guard.start, len(guard.data)) or guard.data
+    return Guard(guard.start, guard.data[:kept] + now[kept:])
 
 
 def called(m: Machine, code: EntryCode, look: Look, rip: int, wide: bool) -> Context:

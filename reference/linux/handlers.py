@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from reference.bits import AC, DF, MASK32, MASK64
+from reference.bits import AC, DF, IF, MASK32, MASK64
 from reference.faults import Vector, vector_name
 from reference.linux.contexts import FRAME, NUMBERS, on_user_stack, stack_at
 from reference.linux.entry_code import Origin, Stack, StackKind
@@ -53,13 +53,14 @@ _ANYWHERE: Final = frozenset({Vector.DB, Vector.NMI, Vector.MC})
 
 
 def _swapgs_once_each_way(at: Moment) -> str:
-    """In before the first handler, out after it, and no third time."""
-    swaps, runs = at.context.swaps, at.context.runs
-    if swaps == 1 and runs:
+    """In before the handler and out after it; once more each way only for an NMI that is repeated."""
+    context = at.context
+    if context.swaps == 1 and context.runs:
         return "SWAPGS on the way out, none on the way in"
-    if swaps == 2 and not runs:
+    if context.swaps % 2 == 0 and context.runs == context.ran_before_swap:
         return "a second SWAPGS before the handler"
-    return f"SWAPGS number {swaps} in one entry" if swaps > 2 else ""
+    repeated = context.swaps <= 2 or context.vector == Vector.NMI
+    return "" if repeated else f"SWAPGS number {context.swaps} in one entry"
 
 
 def _per_cpu_base(at: Moment) -> str:
@@ -150,8 +151,11 @@ def _user_stack_untouched(at: Moment) -> str:
 
 def _no_rescheduling(at: Moment) -> str:
     context = at.context
-    paranoid = context.cpl != 3 and context.stack is not None and context.stack.kind is StackKind.IST
-    return f"{_event(at)} interrupted the kernel at {context.interrupted['rip']:#x} and calls the scheduler" if paranoid else ""
+    paranoid = context.stack is not None and context.stack.kind is StackKind.IST
+    if context.cpl == 3 or (context.interrupted["rflags"] & IF and not paranoid):
+        return ""
+    reason = "the entry is paranoid" if paranoid else "interrupts were off"
+    return f"{_event(at)} interrupted the kernel at {context.interrupted['rip']:#x} and calls the scheduler, but {reason}"
 
 
 def _event(at: Moment) -> str:
@@ -251,8 +255,8 @@ PROMISES_IN: Final = (
     ),
     Promise(
         "no-rescheduling",
-        "A paranoid exit to kernel mode does not call the scheduler.",
-        ENTRY_TEXT + ": what paranoid=1 changes",
+        "An exit to kernel mode does not call the scheduler if it is paranoid, or if the interrupted code had interrupts off.",
+        ENTRY_TEXT + ": what paranoid=1 changes; " + PRACTICE + " (retint_kernel)",
         (When.SCHEDULE,),
         _no_rescheduling,
     ),

@@ -6,9 +6,9 @@ from typing import Final
 
 from iced_x86 import Decoder, Mnemonic
 
-from reference.faults import Shutdown, Vector
+from reference.faults import Shutdown
 from reference.image import EventKind
-from reference.linux.contexts import Context, Running, called, delivered
+from reference.linux.contexts import Context, Running, called, delivered, note_nested_nmi
 from reference.linux.entry_code import EntryCode, Handler
 from reference.linux.look import Look
 from reference.linux.moments import NOBODY, Moment, Violation, When, pt_regs
@@ -20,6 +20,8 @@ _IRETS: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
 _BY_ONE_SLOT: Final = (0, 8, -8)
 """How PUSH, POP, CALL and RET move RSP: no IRET does that."""
 _NOWHERE: Final = -1
+SCHEDULERS: Final = ("schedule", "preempt_schedule_irq")
+"""Symbols of what gives the processor to another thread, if the entry code has them."""
 
 
 class Watch:
@@ -28,7 +30,7 @@ class Watch:
     Entries are nested: a delivery through the IDT and a fast system call open one, the return to where it came from closes it.
     """
 
-    __slots__ = ("_code", "_contexts", "_look", "_m", "_mnemonics", "_schedule", "_stops", "violations")
+    __slots__ = ("_code", "_contexts", "_look", "_m", "_mnemonics", "_schedulers", "_stops", "violations")
 
     def __init__(self, m: Machine, code: EntryCode) -> None:
         self._m = m
@@ -36,8 +38,8 @@ class Watch:
         self._look = Look(code.kernel_cr3)
         self._contexts: list[Context] = []
         self._mnemonics: dict[int, int] = {}
-        self._schedule = code.symbols.get("schedule", _NOWHERE)
-        self._stops = {*code.handlers, self._schedule}
+        self._schedulers = {code.symbols[name] for name in SCHEDULERS if name in code.symbols}
+        self._stops = {*code.handlers, *self._schedulers}
         """Where something begins that a promise speaks of."""
         self.violations: list[Violation] = []
 
@@ -45,7 +47,7 @@ class Watch:
         """Go on with `m`, which is a fork of this machine in its present state; what is known of memory and code is shared."""
         other = Watch.__new__(Watch)
         other._m, other._code, other._look = m, self._code, self._look
-        other._mnemonics, other._schedule, other._stops = self._mnemonics, self._schedule, self._stops
+        other._mnemonics, other._schedulers, other._stops = self._mnemonics, self._schedulers, self._stops
         other._contexts = [context.copy() for context in self._contexts]
         other.violations = self.violations.copy()
         return other
@@ -118,9 +120,10 @@ class Watch:
         if gs_changed and self._mnemonic(rip) == Mnemonic.SWAPGS:
             context.swaps += 1
             self._judge(When.SWAPGS, context, m.retired - 1, rip)
+            context.ran_before_swap = context.runs
         elif popped not in _BY_ONE_SLOT and self._mnemonic(rip) in _IRETS:
             self._returned(rip, context)
-        elif m.rip == self._schedule:
+        elif m.rip in self._schedulers:
             self._judge(When.SCHEDULE, context, m.retired - 1, rip)
         elif handler := self._code.handlers.get(m.rip):
             self._begin(rip, context, handler)
@@ -143,8 +146,7 @@ class Watch:
         contexts.pop()
         self._judge(When.RETURN, context, m.retired - 1, rip)
         if context.nested and not context.runs:
-            outer = next(each for each in contexts if each.vector == Vector.NMI and each.stack is context.stack)
-            outer.owes_repeat = True
+            note_nested_nmi(m, self._code, self._look, contexts, context)
 
     def _judge(
         self, when: When, context: Context, boundary: int, rip: int, others: tuple[Context, ...] = (), handler: Handler = NOBODY

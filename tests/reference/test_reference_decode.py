@@ -89,3 +89,13 @@ def test_names_of_vectors(vector: int, name: str) -> None:
 
 def test_names_of_exceptions_have_their_error_code() -> None:
     assert [exception_name(13, 0x10), exception_name(6, None)] == ["#GP(0x10)", "#UD"]
+
+
+@pytest.mark.parametrize("prefix", ["66", "f2", "f3"])
+def test_what_amd_makes_of_a_prefix_before_stac_is_open(prefix: str) -> None:
+    code = bytes.fromhex(prefix + "0f01cb")
+
+    with pytest.raises(NotModelled):
+        decode(code, Dialect(amd=True, bits=64), lookup)
+    with pytest.raises(InvalidEncoding):
+        decode(code, Dialect(amd=False, bits=64), lookup)

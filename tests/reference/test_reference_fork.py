@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from reference_machine import KERNEL_DATA, USER_DATA, image, interrupt, nmi
+from reference_machine import KERNEL_DATA, USER32_CS, USER_DATA, image, interrupt, nmi
 
 from reference.boot import boot, observe
 from reference.delivery import Ended
@@ -82,8 +82,15 @@ def test_nothing_that_can_change_is_shared(made: Image) -> None:
     assert {id(thing) for thing in ours}.isdisjoint(id(thing) for thing in theirs)
 
 
-def test_the_fork_has_the_translations_of_its_own_mode() -> None:
-    for cpl in (0, 3):
-        forked = fork(after(image("90 90", cpl), 1))
+@pytest.mark.parametrize(
+    ("made", "mode"),
+    [
+        pytest.param(image("90 90"), "supervisor", id="kernel"),
+        pytest.param(image("90 90", 3), "user", id="user"),
+        pytest.param(image("90 90", 3, cs=USER32_CS), "user32", id="compatibility"),
+    ],
+)
+def test_the_fork_has_the_translations_of_its_own_mode(made: Image, mode: str) -> None:
+    forked = fork(after(made, 1))
 
-        assert forked.translations is (forked.user if cpl == 3 else forked.supervisor)
+    assert forked.translations is getattr(forked, mode)

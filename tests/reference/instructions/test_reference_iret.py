@@ -237,6 +237,12 @@ def test_a_return_to_the_same_level_leaves_segments_alone() -> None:
     assert [ended.register(name) for name in ("ds", "gs")] == [KERNEL_DS, 3]
 
 
+def test_what_becomes_of_a_null_selector_with_an_rpl_is_open_on_amd() -> None:
+    expected = "not modelled: null selector with an RPL after a return to an outer level on AMD"
+
+    assert outcome(iret(USER, gs=2, profile="amd")) == expected
+
+
 def test_the_base_of_fs_or_gs_that_becomes_null_is_open() -> None:
     assert outcome(iret(USER, gs=KERNEL_DS)) == "not modelled: the base of FS or GS after a return made it null"
 

@@ -217,3 +217,9 @@ def test_leave_that_faults_changes_nothing() -> None:
     ended = run("c9", rbp=UNMAPPED)
 
     assert (outcome(ended), ended.register("rbp"), ended.register("rsp")) == ("#PF(0x0)", UNMAPPED, KERNEL_RSP - 48)
+
+
+def test_the_final_rsp_of_enter_may_be_misaligned() -> None:
+    ended = run("c8010000", 3, rsp=0x42_1F00, rflags=1 << 18, cr0=0x8005_0033)
+
+    assert (outcome(ended), ended.register("rsp")) == ("ended", 0x42_1EF7)

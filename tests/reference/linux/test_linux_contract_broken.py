@@ -116,6 +116,12 @@ STACKS = {
     "fault-in-the-entry-code": Wrong("no-exception-of-its-own", "int3.save", "cc", parts=changed(int3__save="0f0b")),
     "no-stack-and-no-handler": Wrong("survives", "", "cc", parts={"idtr_limit": 0}),
 }  # fmt: skip
+RESCHEDULES = {
+    **changed(gp__test_out=call("gp.test_out", SCHEDULER), gp__swapgs_out=DROPPED),
+    "handlers": {"do_gp": "488387 80000000 02"},
+    "rax": 0xFFF8,
+    "rflags": 2,
+}
 BACK = {
     "handler-not-called": Wrong("handler-ran", "int3.iret", "cc", 0, changed(int3__call=DROPPED)),
     "registers-out-of-order": Wrong("registers-restored", "int3.iret", "cc", 0, changed(int3__restore=swapped("int3.restore", "5e", "5f"))),
@@ -138,6 +144,7 @@ BACK = {
         set_field("rip", RESUME), set_field("cs", 0x33), set_field("rsp", USER_RSP), set_field("ss", 0x2B)))}}),
     "rescheduled": Wrong("no-rescheduling", "int3.test", "cc", 0, changed(
         int3__test=call("int3.test", SCHEDULER)[:8], int3__swapgs_out=call("int3.test", SCHEDULER)[8:])),
+    "rescheduled-with-interrupts-off": Wrong("no-rescheduling", "gp.test_out", "8ec0", 0, RESCHEDULES),
 }  # fmt: skip
 _GROUPS = {"gs": GS, "given": GIVEN, "stack": STACKS, "back": BACK}
 ALL = {f"{group}-{name}": case for group, cases in _GROUPS.items() for name, case in cases.items()}
@@ -166,6 +173,15 @@ def test_what_follows_from_a_broken_promise_is_told_too(promise: str) -> None:
     _, violations = verdict("cc", change={"int3.swapgs_in": DROPPED})
 
     assert promise in broken(violations)
+
+
+@pytest.mark.parametrize(("cpl", "rflags"), [(0, 0x202), (3, 0x202)], ids=["interrupts-on", "user-mode"])
+def test_other_exits_may_call_the_scheduler(cpl: int, rflags: int) -> None:
+    change = {"gp.swapgs_in": "", "gp.swapgs_out": "", "gp.test_out": call("gp.test_out", SCHEDULER)}
+
+    _, violations = verdict("8ec0", cpl, **{**RESCHEDULES, "change": change, "rflags": rflags})
+
+    assert "no-rescheduling" not in broken(violations)
 
 
 # What an entry's convention leaves open

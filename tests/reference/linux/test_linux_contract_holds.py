@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from linux_small_entry import AT, CODE, HANDLERS, INT80, IRQ, RESUME, STUB, broken, call, jump, machine, set_field, verdict
+from linux_small_entry import AT, CODE, HANDLERS, INT80, IRQ, PIECES, RESUME, STUB, broken, call, jump, machine, set_field, verdict
 from reference_machine import USER_DS, USER_RSP, gate, interrupt, machine_check, nmi
 
 from reference.bits import AC, DF, IF
@@ -32,7 +33,13 @@ PATHS = {
     "interrupt-in-the-system-call": {"code": "0f05", "handlers": {"do_call": "fb 90 90 fa"}, "events": (interrupt(40),)},
     "null-selectors": {"code": "cc", "ds": 3, "es": 2, "fs": 0},
     "nmi-in-an-nmi": {"code": "90 90", "cpl": 0, "handlers": {"do_nmi": "cc 90"}, "events": (nmi(1), nmi(30))},
-    "nmi-in-int3-in-an-nmi": {"code": "90 90", "cpl": 0, "handlers": {"do_nmi": "cc 90", "do_int3": "90"}, "events": (nmi(1), nmi(70))},
+    "nmi-in-int3-in-an-nmi": {
+        "code": "90 90",
+        "cpl": 0,
+        "change": {"nmi.nested": PIECES["nmi.nested"].replace("c1e80c", "c1e80f")},
+        "handlers": {"do_nmi": "cc 90", "do_int3": "b8f8ff0000 8ec0 90", "do_gp": "488387 80000000 02"},
+        "events": (nmi(1), nmi(30)),
+    },
 }  # fmt: skip
 
 
@@ -156,6 +163,14 @@ def test_every_promise_has_a_name_a_text_and_a_source() -> None:
 
     assert len(set(names)) == len(names)
     assert all(promise.text.endswith(".") and promise.source for promise in PROMISES)
+
+
+def test_the_paper_lists_every_promise_as_the_code_has_it() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "contract.md").read_text(encoding="utf-8")
+
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+
+    assert rows == [f"| `{promise.name}` | {promise.text} | {promise.source} |" for promise in PROMISES]
 
 
 def test_the_segments_of_user_mode_come_back() -> None:
