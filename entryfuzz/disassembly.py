@@ -60,9 +60,9 @@ class Symbols:
             return _plus(self._labels[base], address - base)
         return _plus(region.name, address - region.start)
 
-    def text(self, code: bytes, address: int) -> tuple[str, int]:
-        """The instruction that `code` begins with, and its length; `(bad)` of one byte where there is none."""
-        instruction = Decoder(64, code, ip=address).decode()
+    def text(self, code: bytes, address: int, bits: int = 64) -> tuple[str, int]:
+        """The instruction of 64- or 32-bit code that `code` begins with, and its length; `(bad)` of one byte where there is none."""
+        instruction = Decoder(bits, code, ip=address).decode()
         if not instruction:
             return ("(bad)" if code else "(not mapped)"), 1
         return self._named(instruction, self._formatter.format(instruction)), instruction.len

@@ -14,13 +14,12 @@ from iced_x86 import Instruction as Decoded
 from fuzzer.compare import Difference, state_differences
 from fuzzer.cores.core import Core
 from fuzzer.signature import Parting, Signature, sign
-from fuzzer.view import linear_bytes
+from fuzzer.view import code_at
 from reference.decode import LONGEST
 from reference.image import REGISTER_INDEX, End, Image, Step
 from reference.trace import trace
 
 _RIP = REGISTER_INDEX["rip"]
-_CR3 = REGISTER_INDEX["cr3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +66,21 @@ def _explanation(
     image: Image, core: Core, number: int, before: Step, spec: Step, other: Step, differences: tuple[Difference, ...]
 ) -> Explanation:
     address = before.registers[_RIP]
-    code = linear_bytes(image, before.memory, before.registers[_CR3], address, LONGEST)
-    decoded = _decode(code, address, image.profile.vendor == "amd") if code else None
+    code, bits = code_at(image, before, LONGEST)
+    decoded = _decode(code, bits, address, image.profile.vendor == "amd") if code else None
     parting = Parting(before, spec, other, code, decoded, differences)
     text = "deliver" if parting.asynchronous else _text(decoded)
     signature = sign(image.profile.name, core, parting)
     return Explanation(number - 1, address, code[: decoded.len] if decoded else b"", text, differences, signature)
 
 
-def _decode(code: bytes, address: int, amd: bool) -> Decoded:
+def _decode(code: bytes, bits: int, address: int, amd: bool) -> Decoded:
     """The instruction that stands there, also where the next page cannot be read: zeros stand in for what is missing."""
     options = DecoderOptions.AMD if amd else DecoderOptions.NONE
-    decoder = Decoder(64, code, options, ip=address)
+    decoder = Decoder(bits, code, options, ip=address)
     decoded = decoder.decode()
     return (
-        Decoder(64, code.ljust(LONGEST, b"\0"), options, ip=address).decode()
+        Decoder(bits, code.ljust(LONGEST, b"\0"), options, ip=address).decode()
         if decoder.last_error == DecoderError.NO_MORE_BYTES
         else decoded
     )

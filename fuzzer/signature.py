@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from iced_x86 import CodeSize, Mnemonic
 from iced_x86 import Instruction as Decoded
-from iced_x86 import Mnemonic
 
 from fuzzer.compare import Difference
 from fuzzer.cores.core import Core
@@ -15,8 +15,9 @@ from fuzzer.outcome import CRASHES, field_names, outcome, with_delivery
 from fuzzer.targets.tables import FRAMES
 from reference.image import REGISTER_INDEX, End, Step
 from reference.instructions import lookup
+from reference.instructions.table32 import lookup32
 
-GENERIC_RULES = ("SDM Vol. 1, 3.3.7.1", "SDM Vol. 3A, 4.6", "SDM Vol. 3A, 4.7", "SDM Vol. 3A, 7.15")
+GENERIC_RULES = ("SDM Vol. 1, 3.3.7.1", "SDM Vol. 3A, 5.6", "SDM Vol. 3A, 5.7", "SDM Vol. 3A, 7.15")
 """Rules about any access to memory: the instruction that made the access is not the cause."""
 
 _SEVERAL_ACCESSES = (*FAR_RETURNS, Mnemonic.LSS, Mnemonic.LFS, Mnemonic.LGS, Mnemonic.ENTER)
@@ -185,13 +186,13 @@ def _rule(parting: Parting, fields: tuple[str, ...]) -> str:
         return "SDM Vol. 3A, 7.14 and Table 7-2: delivery of events through the IDT, and their priorities"
     if _is_resume_only(parting, fields):
         return "SDM Vol. 3B, 18.3.1.1: the processor clears RF after the successful execution of an instruction, IRET excepted"
-    function, _ = lookup(parting.decoded)
+    function, _ = (lookup32 if parting.decoded.code_size == CodeSize.CODE32 else lookup)(parting.decoded)
     return " ".join((function.__doc__ or "").split())
 
 
 _SHADOW_RULE = "SDM Vol. 2B, STI and Vol. 3A, 7.8.3: only an STI that sets IF and a load of SS hold events, for one instruction"
 _POINTER_RULE = "SDM Vol. 2A, LDS/LES/LFS/LGS/LSS, CALL and JMP: REX.W makes the offset 64 bits wide; APM Vol. 3: it stays 32 bits wide"
-_ACCESS_RULE = "SDM Vol. 3A, 4.6.1 and 4.7: which accesses to memory fault, and with which error code"
+_ACCESS_RULE = "SDM Vol. 3A, 5.6.1 and 5.7: which accesses to memory fault, and with which error code"
 _FETCH_RULE = "SDM Vol. 1, 3.3.7.1: only a fetch that leaves the canonical addresses faults, and no byte of this instruction does"
 _DEBUG = 1
 _ADAPTER_WRITES = ("memory:gdt", "memory:ldt", "memory:page_tables")

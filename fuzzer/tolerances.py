@@ -33,7 +33,7 @@ OTHER_BREAKPOINTS = Tolerance(
 ACCESSED_FLAGS = Tolerance(
     id="accessed-flags",
     why="a processor may set the accessed flag of an entry that it looked at, whether or not the access was then allowed",
-    source="SDM Vol. 3A, 4.8 and 4.10.2.3",
+    source="SDM Vol. 3A, 5.8 and 5.10.2.3",
     covers="bit 5 of words in the page tables, where the specification leaves it clear",
 )
 

@@ -62,28 +62,28 @@ def far_target(descriptor: Descriptor, rip: int, source: str) -> int:
 
 
 def linear_address(m: Machine, index: int, offset: int, size: int, write: bool) -> int:
-    """Where `size` bytes at `offset` of a segment are, once its type and limit allow the access (SDM Vol. 3A, 5.3 to 5.5).
+    """Where `size` bytes at `offset` of a segment are, once its type and limit allow the access (SDM Vol. 3A, 6.3 to 6.5).
 
     A base of FS or GS counts with its low 32 bits only (SDM Vol. 3A, 3.4.4).
     """
     segment = m.segments[index]
     vector = Vector.SS if index == SS else Vector.GP
     descriptor = segment.descriptor
-    require(segment.usable, vector, 0, "SDM Vol. 3A, 5.4.1: a segment register that holds a null selector is used")
+    require(segment.usable, vector, 0, "SDM Vol. 3A, 6.4.1: a segment register that holds a null selector is used")
     allowed = descriptor.is_writable_data if write else descriptor.is_readable
-    require(allowed, vector, 0, f"SDM Vol. 3A, 5.5: the segment's type allows no {'write' if write else 'read'}")
+    require(allowed, vector, 0, f"SDM Vol. 3A, 6.5: the segment's type allows no {'write' if write else 'read'}")
     lowest, highest = _bounds(segment)
     last = offset + size - 1
     linear = segment.base + offset & MASK32
     if linear + size - 1 > MASK32 or last > MASK32 == highest:
-        # With an effective limit of 4 GBytes it may fault or wrap (SDM Vol. 3A, 5.3).
+        # With an effective limit of 4 GBytes it may fault or wrap (SDM Vol. 3A, 6.3).
         raise NotModelled("an access across the end of 4 GBytes")
-    require(lowest <= offset and last <= highest, vector, 0, "SDM Vol. 3A, 5.3: an access past the limit of its segment")
+    require(lowest <= offset and last <= highest, vector, 0, "SDM Vol. 3A, 6.3: an access past the limit of its segment")
     return linear
 
 
 def _bounds(segment: Segment) -> tuple[int, int]:
-    """The lowest and the highest offset that the limit allows; an expand-down segment ends where others begin (SDM Vol. 3A, 5.3)."""
+    """The lowest and the highest offset that the limit allows; an expand-down segment ends where others begin (SDM Vol. 3A, 6.3)."""
     descriptor = segment.descriptor
     if descriptor.is_data and descriptor.type & TYPE_EXPAND_DOWN:
         return segment.limit + 1, MASK32 if descriptor.default_big else MASK16

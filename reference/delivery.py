@@ -167,7 +167,7 @@ def push_frame(m: Machine, frame: int, words: list[int]) -> None:
         check_store_implicit(m, frame, 8)
     except Fault:
         if m.rflags & AC and m.cr4 & Cr4.SMAP:
-            # Whether the pushes are implicit accesses, for which AC does not lift SMAP, SDM Vol. 3A, 4.6 does not say.
+            # Whether the pushes are implicit accesses, for which AC does not lift SMAP, SDM Vol. 3A, 5.6 does not say.
             raise NotModelled("a page fault on an interrupt frame with SMAP and RFLAGS.AC") from None
         raise
     forbid_watched(m, frame, 8 * len(words))

@@ -49,8 +49,8 @@ def _fetch_slowly(m: Machine) -> Instruction:
 
 
 def _room(m: Machine) -> int:
-    """How many bytes an instruction at EIP may have before the limit of CS ends it (SDM Vol. 3A, 5.3)."""
-    require(m.rip <= m.cs.limit, Vector.GP, 0, "SDM Vol. 3A, 5.3: an instruction is fetched from beyond the limit of CS")
+    """How many bytes an instruction at EIP may have before the limit of CS ends it (SDM Vol. 3A, 6.3)."""
+    require(m.rip <= m.cs.limit, Vector.GP, 0, "SDM Vol. 3A, 6.3: an instruction is fetched from beyond the limit of CS")
     if max(m.rip, code_address(m)) + LONGEST > MASK32:
         raise NotModelled("an instruction at the end of 4 GBytes")
     return min(LONGEST, m.cs.limit - m.rip + 1)
@@ -70,7 +70,7 @@ def _fetch_longer(m: Machine, linear: int, code: bytes, room: int) -> Instructio
         return _decoded(m, code)
     except Truncated:
         _refuse_invalid(m, code, "segment")
-    raise Fault(Vector.GP, 0, "SDM Vol. 3A, 5.3: an instruction goes on beyond the limit of CS")
+    raise Fault(Vector.GP, 0, "SDM Vol. 3A, 6.3: an instruction goes on beyond the limit of CS")
 
 
 def _fetch_rest(m: Machine, linear: int, code: bytes) -> bytes | bytearray:

@@ -24,7 +24,7 @@ class Translations:
     """Linear pages whose translation is known to succeed: by linear page number, `reads` leads to the physical page number,
     `writes` to the page's own copy.
 
-    A cache as SDM Vol. 3A 4.10 allows one. It holds only what needs no further check, and is emptied by whatever could
+    A cache as SDM Vol. 3A 5.10 allows one. It holds only what needs no further check, and is emptied by whatever could
     change an answer; page tables are not mapped in any target, so a store cannot. `fetches` leads straight to the decoded
     instructions of a page, by offset.
     """

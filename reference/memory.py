@@ -54,7 +54,7 @@ def check_reachable(m: Machine, linear: int, stack: bool = False) -> None:
 
 
 def load_implicit(m: Machine, linear: int, size: int) -> int:
-    """Read a descriptor, gate or TSS field: a supervisor access whatever the CPL is (SDM Vol. 3A, 4.6.1)."""
+    """Read a descriptor, gate or TSS field: a supervisor access whatever the CPL is (SDM Vol. 3A, 5.6.1)."""
     frame = m.system.reads.get(linear >> 12)
     offset = linear & 0xFFF
     if frame is None or offset + size > PAGE:

@@ -207,7 +207,7 @@ class BasedMemory(Memory):
 
 
 class SegmentedMemory(Memory):
-    """Memory in compatibility mode: an offset into any of the six segments, whose type and limit are checked (SDM Vol. 3A, 5.3)."""
+    """Memory in compatibility mode: an offset into any of the six segments, whose type and limit are checked (SDM Vol. 3A, 6.3)."""
 
     __slots__ = ("rewritten",)
 

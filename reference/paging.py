@@ -55,10 +55,10 @@ def writable_page(m: Machine, frame: int) -> bytearray:
 
 
 def translate(m: Machine, linear: int, access: int, user: bool, implicit: bool = False) -> int:
-    """The physical page number of a canonical `linear` address, accessed and dirty flags set, or #PF (SDM Vol. 3A, 4.5 to 4.8).
+    """The physical page number of a canonical `linear` address, accessed and dirty flags set, or #PF (SDM Vol. 3A, 5.5 to 5.8).
 
     `user` is a user-mode access (CPL 3 and not implicit); `implicit` a supervisor access to a system structure, for which
-    RFLAGS.AC does not lift SMAP (SDM Vol. 3A, 4.6.1).
+    RFLAGS.AC does not lift SMAP (SDM Vol. 3A, 5.6.1).
     """
     reserved = _reserved(m)
     common, combined = MASK64, 0
@@ -68,9 +68,9 @@ def translate(m: Machine, linear: int, access: int, user: bool, implicit: bool =
         page = pages.get(table >> 12) or page_of(m, table >> 12)
         entry: int = _QWORD.unpack_from(page, (linear >> shift & 0x1FF) * 8)[0]
         if not entry & PRESENT:
-            raise _page_fault(m, linear, access, user, 0, "SDM Vol. 3A, 4.7: the translation is not present")
+            raise _page_fault(m, linear, access, user, 0, "SDM Vol. 3A, 5.7: the translation is not present")
         if entry & reserved or (shift == 39 and entry & PAGE_SIZE):
-            rule = "SDM Vol. 3A, 4.7: a reserved bit is set in a paging-structure entry"
+            rule = "SDM Vol. 3A, 5.7: a reserved bit is set in a paging-structure entry"
             raise _page_fault(m, linear, access, user, ERROR_PRESENT | ERROR_RESERVED, rule)
         if entry & PAGE_SIZE and shift != 12:
             raise NotModelled("large page")
@@ -88,7 +88,7 @@ _SHIFTS: Final = (39, 30, 21, 12)
 
 
 def _mark(m: Machine, linear: int, access: int) -> None:
-    """Set the accessed flag of every entry on the way, and the dirty flag of the last on a write (SDM Vol. 3A, 4.8)."""
+    """Set the accessed flag of every entry on the way, and the dirty flag of the last on a write (SDM Vol. 3A, 5.8)."""
     table = m.cr3 & ADDRESS
     for shift in _SHIFTS:
         offset = (linear >> shift & 0x1FF) * 8
@@ -101,7 +101,7 @@ def _mark(m: Machine, linear: int, access: int) -> None:
 
 
 def _reserved(m: Machine) -> int:
-    """Bits that must be 0 in every entry: the address bits past MAXPHYADDR, and NX while EFER.NXE is 0 (SDM Vol. 3A, 4.5.4).
+    """Bits that must be 0 in every entry: the address bits past MAXPHYADDR, and NX while EFER.NXE is 0 (SDM Vol. 3A, 5.5.4).
 
     A PML4 entry maps no page, so its PS bit is reserved as well.
     """
@@ -110,28 +110,28 @@ def _reserved(m: Machine) -> int:
 
 
 def _check_rights(m: Machine, linear: int, access: int, user: bool, implicit: bool, common: int, combined: int) -> None:
-    """Raise #PF unless the entries together allow the access: `common` has the bits set in all, `combined` in any (SDM Vol. 3A, 4.6.1)."""
+    """Raise #PF unless the entries together allow the access: `common` has the bits set in all, `combined` in any (SDM Vol. 3A, 5.6.1)."""
     user_page = common & USER
     if user:
-        allowed, rule = bool(user_page), "SDM Vol. 3A, 4.6.1: a user-mode access to a supervisor page"
+        allowed, rule = bool(user_page), "SDM Vol. 3A, 5.6.1: a user-mode access to a supervisor page"
     elif user_page and access == FETCH:
-        allowed, rule = not m.cr4 & Cr4.SMEP, "SDM Vol. 3A, 4.6.1: a supervisor fetch from a user page with CR4.SMEP"
+        allowed, rule = not m.cr4 & Cr4.SMEP, "SDM Vol. 3A, 5.6.1: a supervisor fetch from a user page with CR4.SMEP"
     elif user_page:
         lifted = bool(m.rflags & AC) and not implicit
-        allowed, rule = not m.cr4 & Cr4.SMAP or lifted, "SDM Vol. 3A, 4.6.1: a supervisor access to a user page with CR4.SMAP and AC clear"
+        allowed, rule = not m.cr4 & Cr4.SMAP or lifted, "SDM Vol. 3A, 5.6.1: a supervisor access to a user page with CR4.SMAP and AC clear"
     else:
         allowed, rule = True, ""
 
     if allowed and access == WRITE and not common & WRITABLE and (user or m.cr0 & Cr0.WP):
-        allowed, rule = False, "SDM Vol. 3A, 4.6.1: a write to a read-only page"
+        allowed, rule = False, "SDM Vol. 3A, 5.6.1: a write to a read-only page"
     if allowed and access == FETCH and combined & NO_EXECUTE:
-        allowed, rule = False, "SDM Vol. 3A, 4.6.1: a fetch from a no-execute page"
+        allowed, rule = False, "SDM Vol. 3A, 5.6.1: a fetch from a no-execute page"
     if not allowed:
         raise _page_fault(m, linear, access, user, ERROR_PRESENT, rule)
 
 
 def _page_fault(m: Machine, linear: int, access: int, user: bool, cause: int, rule: str) -> Fault:
-    """#PF with its error code (SDM Vol. 3A, 4.7); CR2 is the faulting linear address."""
+    """#PF with its error code (SDM Vol. 3A, 5.7); CR2 is the faulting linear address."""
     error = cause
     if access == WRITE:
         error |= ERROR_WRITE

@@ -109,7 +109,7 @@ def enter_code_segment(m: Machine, selector: int, descriptor: Descriptor, cpl: i
 
 
 def require_mode(descriptor: Descriptor, error: int) -> None:
-    """A code segment with both L and D set is no valid one (SDM Vol. 3A, 5.2.1)."""
+    """A code segment with both L and D set is no valid one (SDM Vol. 3A, 6.2.1)."""
     require(not (descriptor.long and descriptor.default_big), Vector.GP, error, "the code segment has both L and D set")
 
 

@@ -99,7 +99,7 @@ def write_cr0(m: Machine, value: int) -> None:
     require(value <= MASK32, Vector.GP, 0, "SDM Vol. 2B, MOV: a bit of CR0[63:32] is set")
     require(bool(value & Cr0.PE) or not value & Cr0.PG, Vector.GP, 0, "SDM Vol. 2B, MOV: CR0.PG is set with CR0.PE clear")
     require(bool(value & Cr0.CD) or not value & Cr0.NW, Vector.GP, 0, "SDM Vol. 2B, MOV: CR0.NW is set with CR0.CD clear")
-    require(bool(value & Cr0.PG), Vector.GP, 0, "SDM Vol. 3A, 4.1.2: CR0.PG is cleared in 64-bit mode")
+    require(bool(value & Cr0.PG), Vector.GP, 0, "SDM Vol. 3A, 5.1.2: CR0.PG is cleared in 64-bit mode")
 
     m.cr0 = value & Cr0.DEFINED | Cr0.ET
 
@@ -119,7 +119,7 @@ def write_cr2(m: Machine, value: int) -> None:
 
 
 def write_cr3(m: Machine, value: int) -> None:
-    """CR3: address bits past MAXPHYADDR are reserved (SDM Vol. 3A, 4.5.2)."""
+    """CR3: address bits past MAXPHYADDR are reserved (SDM Vol. 3A, 5.5.2)."""
     rule = "SDM Vol. 2B, MOV: a reserved bit of CR3 is set"
     require(value >> m.profile.physical_address_bits == 0, Vector.GP, 0, rule)
 
@@ -128,9 +128,9 @@ def write_cr3(m: Machine, value: int) -> None:
 
 
 def write_cr4(m: Machine, value: int) -> None:
-    """CR4: reserved bits fault, PAE and LA57 are locked in IA-32e mode (SDM Vol. 3A, 2.5 and 4.1.2)."""
+    """CR4: reserved bits fault, PAE and LA57 are locked in IA-32e mode (SDM Vol. 3A, 2.5 and 5.1.2)."""
     require(not value & Cr4.RESERVED, Vector.GP, 0, "SDM Vol. 2B, MOV: a reserved bit of CR4 is set")
-    require(bool(value & Cr4.PAE), Vector.GP, 0, "SDM Vol. 3A, 4.1.2: CR4.PAE is cleared in IA-32e mode")
+    require(bool(value & Cr4.PAE), Vector.GP, 0, "SDM Vol. 3A, 5.1.2: CR4.PAE is cleared in IA-32e mode")
     require(not value & Cr4.LA57, Vector.GP, 0, "SDM Vol. 2B, MOV: CR4.LA57 is changed in IA-32e mode")
     if value & ~m.profile.cr4_allowed:
         raise NotModelled("CR4 bit of a feature outside the model")

@@ -142,7 +142,7 @@ _LSL_TYPES: Final = (SYSTEM_LDT, SYSTEM_TSS_AVAILABLE, SYSTEM_TSS_BUSY)
 
 
 def _visible(m: Machine, selector: int) -> Descriptor | None:
-    """The descriptor of a selector, if it exists and CPL and RPL may see it (SDM Vol. 3A, 5.10)."""
+    """The descriptor of a selector, if it exists and CPL and RPL may see it (SDM Vol. 3A, 6.10)."""
     address = None if is_null(selector) else descriptor_address(m, selector)
     if address is None:
         return None

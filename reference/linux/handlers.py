@@ -235,7 +235,7 @@ PROMISES_IN: Final = (
     Promise(
         "access-control",
         "With SMAP on, AC is clear when a C handler begins.",
-        "SDM Vol. 3A, 4.6.1; " + PRACTICE,
+        "SDM Vol. 3A, 5.6.1; " + PRACTICE,
         (When.HANDLER,),
         _user_memory_is_closed,
     ),

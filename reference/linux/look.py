@@ -50,7 +50,7 @@ class Look:
 
 
 def _walk(m: Machine, table: int, page: int) -> int | None:
-    """The physical page number of a linear page (SDM Vol. 3A, 4.5), None where there is none or the model has no such entry."""
+    """The physical page number of a linear page (SDM Vol. 3A, 5.5), None where there is none or the model has no such entry."""
     if page >> 35 not in (0, (1 << 17) - 1):
         return None
     for shift in (27, 18, 9, 0):

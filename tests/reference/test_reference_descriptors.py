@@ -1,4 +1,4 @@
-"""Descriptors and gates from their bytes (SDM Vol. 3A, 3.4.5, 5.2 and 7.14.1)."""
+"""Descriptors and gates from their bytes (SDM Vol. 3A, 3.4.5, 6.2 and 7.14.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading DS, ES, FS, GS and SS (SDM Vol. 2B, MOV; Vol. 3A, 3.4 and 5.6; APM Vol. 2, 4.5.3)."""
+"""Loading DS, ES, FS, GS and SS (SDM Vol. 2B, MOV; Vol. 3A, 3.4 and 6.6; APM Vol. 2, 4.5.3)."""
 
 from __future__ import annotations
 

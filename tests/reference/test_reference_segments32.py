@@ -1,4 +1,4 @@
-"""Data in compatibility mode: effective addresses, and the base, limit and type of each segment (SDM Vol. 3A, 3.4 and 5.3)."""
+"""Data in compatibility mode: effective addresses, and the base, limit and type of each segment (SDM Vol. 3A, 3.4 and 6.3)."""
 
 from __future__ import annotations
 
