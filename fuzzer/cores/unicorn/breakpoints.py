@@ -91,7 +91,7 @@ class Breakpoints:
         engine.write(x86_const.UC_X86_REG_DR7, before & ~_GENERAL_DETECT)
         engine.save()
         (hflags,) = engine.peek("<I", blob.HFLAGS)
-        engine.poke("<I", blob.HFLAGS, hflags & ~blob.HFLAG_CPL)
+        engine.poke("<I", blob.HFLAGS, blob.handler_hflags(hflags, 0))
         engine.restore()
         engine.write(x86_const.UC_X86_REG_RFLAGS, 2)
         engine.write(x86_const.UC_X86_REG_CR3, self._tables)

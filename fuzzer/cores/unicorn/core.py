@@ -10,14 +10,16 @@ from unicorn import x86_const
 
 from fuzzer.cores.core import CoreError
 from fuzzer.cores.unicorn.breakpoints import armed
-from fuzzer.cores.unicorn.machine import Machine
+from fuzzer.cores.unicorn.machine import USUAL, Machine, Parts
 from fuzzer.cores.unicorn.walk import OutsideError
 from reference.image import End, Image, Observation, Step
 
 MODELS: Final = {
     "intel": x86_const.UC_CPU_X86_SKYLAKE_CLIENT,
     "amd": x86_const.UC_CPU_X86_EPYC,
+    "intel-2010": x86_const.UC_CPU_X86_WESTMERE,
     "intel-2012": x86_const.UC_CPU_X86_IVYBRIDGE,
+    "intel-pti": x86_const.UC_CPU_X86_SKYLAKE_CLIENT,
 }
 """The engine's CPU model for each profile."""
 
@@ -30,13 +32,14 @@ _Key = tuple[str, int, tuple[int, ...]]
 
 
 class UnicornCore:
-    """Runs cases on the Unicorn wheel that is installed."""
+    """Runs cases on the Unicorn wheel that is installed; `parts` other than the usual ones make a core with a planted mistake."""
 
     name = "unicorn"
     delivers_events = False
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Parts = USUAL) -> None:
         self.version: str = unicorn.__version__
+        self._parts = parts
         self._machines: dict[_Key, Machine] = {}
         """In the order of last use."""
 
@@ -63,7 +66,7 @@ class UnicornCore:
         yield machine.view(run, 0, asynchronous=False)
         while run.end is None:
             known, retired = len(run.doorman.deliveries), run.retired
-            run.raised, run.at_fetch, run.held_by_engine = "", False, False
+            run.raised, run.at_fetch, run.arrivals.held_by_shadow = "", False, False
             asynchronous = run.advance(most=1)
             while run.end is None and not run.raised and (known, retired) == (len(run.doorman.deliveries), run.retired):
                 asynchronous = run.advance(most=1)
@@ -76,7 +79,7 @@ class UnicornCore:
         if machine is None or not machine.tidy():
             if image.profile.name not in MODELS:
                 raise CoreError(f"unicorn: no CPU model for profile {image.profile.name!r}; known: {', '.join(MODELS)}")
-            machine = Machine(MODELS[image.profile.name], key[1], image)
+            machine = Machine(MODELS[image.profile.name], key[1], image, self._parts)
         self._machines[key] = machine
         return machine
 

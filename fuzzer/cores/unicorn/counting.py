@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from operator import eq
+
 from fuzzer.cores.unicorn.inspector import Inspector
 
 
@@ -13,8 +16,11 @@ def count_retired(addresses: tuple[int, ...], last: int, rip: int, inspector: In
     """Instructions begun, less the passes that only found RCX to be 0; `last` is the one begun before, `rip` where the engine stands.
 
     The engine begins a repeated string instruction once more after its last iteration, to leave it; not where it stands in
-    a shadow, and then its iterations cannot be told from its passes: UncountableError, if the count must be `exact`.
+    a shadow, and then its iterations cannot be told from its passes: UncountableError, if the count must be `exact`. It also
+    begins an instruction again that changed code it had translated together with it.
     """
+    if last != addresses[0] and not any(map(eq, addresses, islice(addresses, 1, None))):
+        return len(addresses)
     previous = before = last
     passes = 0
     for position, address in enumerate(addresses):
@@ -22,7 +28,9 @@ def count_retired(addresses: tuple[int, ...], last: int, rip: int, inspector: In
             before = previous
         else:
             following = addresses[position + 1] if position + 1 < len(addresses) else rip
-            if following != address and inspector.repeats(address):
+            if inspector.begins_again(address):
+                passes += 1
+            elif following != address and inspector.repeats(address):
                 passes += 1
                 if exact and before >= 0 and inspector.opens_shadow(before):
                     raise UncountableError

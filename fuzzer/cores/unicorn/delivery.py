@@ -49,7 +49,10 @@ class Arrival:
 
 
 class Doorman:
-    """Enters handlers for one engine: checks the gate, picks the stack, pushes the frame, switches CPL."""
+    """Enters handlers for one engine: checks the gate, picks the stack, pushes the frame, switches CPL.
+
+    The public methods are one rule each: a subclass that overrides one is a core with one planted mistake (`machine.Parts`).
+    """
 
     def __init__(self, engine: Engine, walker: Walker, end_vector: int) -> None:
         self._engine = engine
@@ -112,9 +115,9 @@ class Doorman:
         ext = 0 if arrival.software else 1
         low, high = self._gate(arrival, ext)
         code, new_cpl = self._code_segment(low >> 16 & 0xFFFF, ext)
-        stack = self._stack(low >> 32 & 7, new_cpl, ext)
+        stack = self.stack_pointer(low >> 32 & 7, new_cpl, ext)
         target = low & 0xFFFF | low >> 32 & 0xFFFF_0000 | (high & 0xFFFF_FFFF) << 32
-        words = self._frame(arrival)
+        words = self.frame(arrival)
         top = stack - 8 * len(words) & MASK
         if not (_canonical(top) and _canonical(stack - 1 & MASK)):
             raise GuestFaultError(12, ext)
@@ -129,15 +132,14 @@ class Doorman:
             code |= 1 << 40
         for n, word in enumerate(words):
             self._walker.write(stack - 8 * (n + 1) & MASK, 8, word)
-        has_code = arrival.vector in PUSHES_CODE and not arrival.software and not arrival.asynchronous
-        self.deliveries.append(Delivery(boundary, arrival.vector, arrival.error_code if has_code else None, arrival.rip, self.cpl))
+        self.deliveries.append(Delivery(boundary, arrival.vector, self.pushed_error(arrival), arrival.rip, self.cpl))
         trap_gate = bool(low >> 40 & 1)
         self._switch(low >> 16 & 0xFFFF, code, new_cpl, target, top, trap_gate)
         if arrival.vector == 1 and not arrival.software:
             self._clear_general_detect()
 
     def _gate(self, arrival: Arrival, ext: int) -> tuple[int, int]:
-        error = arrival.vector * 8 + 2 + ext
+        error = self.gate_error(arrival.vector, ext)
         if arrival.vector * 16 + 15 > self.idt_limit:
             raise GuestFaultError(13, error)
         place = self.idt + arrival.vector * 16 & MASK
@@ -154,7 +156,7 @@ class Doorman:
         """(descriptor, CPL of the handler)."""
         if selector < 4:
             raise GuestFaultError(13, ext)
-        error = selector & ~3 | ext
+        error = self.selector_error(selector, ext)
         descriptor = self._descriptor(selector, error)
         access = descriptor >> 40 & 0xFF
         dpl = access >> 5 & 3
@@ -179,22 +181,53 @@ class Doorman:
         self._code_place = place
         return self._walker.read(place, 8)
 
-    def _stack(self, ist: int, new_cpl: int, ext: int) -> int:
-        if ist == 0 and new_cpl == self.cpl:
-            return self.rsp & ~15
-        offset = 0x24 + 8 * (ist - 1) if ist else 4 + 8 * new_cpl
+    def gate_error(self, vector: int, ext: int) -> int:
+        """The error code that names a gate: its vector, the IDT bit and EXT (SDM Vol. 3A, 7.13)."""
+        return vector * 8 + 2 + ext
+
+    def selector_error(self, selector: int, ext: int) -> int:
+        """The error code that names a descriptor: its selector without RPL, and EXT (SDM Vol. 3A, 7.13)."""
+        return selector & ~3 | ext
+
+    def stack_pointer(self, ist: int, new_cpl: int, ext: int) -> int:
+        """The RSP that the frame is pushed from."""
+        offset = self.stack_slot(ist, new_cpl)
+        if offset is None:
+            return self.aligned(self.rsp)
         selector, _, base, limit, _ = self._engine.peek("<IIQII", blob.TR)
         if offset + 7 > limit:
-            raise GuestFaultError(10, selector & ~3 | ext)
-        return self._walker.read(base + offset & MASK, 8) & ~15
+            raise GuestFaultError(10, self.selector_error(selector, ext))
+        return self.aligned(self._walker.read(base + offset & MASK, 8))
 
-    def _frame(self, arrival: Arrival) -> list[int]:
+    def stack_slot(self, ist: int, new_cpl: int) -> int | None:
+        """Where in the TSS the new RSP stands; None to stay on the stack (SDM Vol. 3A, 7.14.2, 7.14.5 and Figure 8-11)."""
+        if ist:
+            return 0x24 + 8 * (ist - 1)
+        return None if new_cpl == self.cpl else 4 + 8 * new_cpl
+
+    def aligned(self, rsp: int) -> int:
+        """The stack as the frame begins on it: at 16 bytes (SDM Vol. 3A, 7.14.2)."""
+        return rsp & ~15
+
+    def frame(self, arrival: Arrival) -> list[int]:
+        """What is pushed, first word first."""
         selectors = [self._engine.peek("<H", blob.SEGMENTS + blob.SEGMENT_SIZE * n)[0] for n in (2, 1)]
-        saved = self.rflags | RF if arrival.resume else self.rflags
-        words = [selectors[0], self.rsp, saved, selectors[1], arrival.rip]
-        if arrival.vector in PUSHES_CODE and not arrival.software and not arrival.asynchronous:
-            words.append(arrival.error_code)
-        return words
+        words = [selectors[0], self.rsp, self.saved_flags(arrival), selectors[1], arrival.rip]
+        error_code = self.pushed_error(arrival)
+        return words if error_code is None else [*words, error_code]
+
+    def pushed_error(self, arrival: Arrival) -> int | None:
+        """The error code in the frame, if there is one."""
+        has_code = arrival.vector in PUSHES_CODE and not arrival.software and not arrival.asynchronous
+        return arrival.error_code if has_code else None
+
+    def saved_flags(self, arrival: Arrival) -> int:
+        """RFLAGS in the frame, with RF where the instruction is to run again (SDM Vol. 3B, 18.3.1.1)."""
+        return self.rflags | RF if arrival.resume else self.rflags
+
+    def cleared_flags(self, trap_gate: bool) -> int:
+        """The bits of RFLAGS that the handler begins without (SDM Vol. 3A, 7.12.1.3)."""
+        return TF | NT | RF | VM | (0 if trap_gate else IF)
 
     def _switch(self, selector: int, descriptor: int, new_cpl: int, target: int, rsp: int, trap_gate: bool) -> None:
         """Make the engine stand at the handler's first instruction."""
@@ -202,10 +235,9 @@ class Doorman:
         engine.poke("24s", blob.SEGMENTS + blob.SEGMENT_SIZE, blob.segment_cache(selector & ~3 | new_cpl, descriptor, base=0))
         if new_cpl != self.cpl:
             engine.poke("24s", blob.SEGMENTS + 2 * blob.SEGMENT_SIZE, blob.segment_cache(new_cpl, new_cpl << 45))
-        cleared = TF | NT | RF | VM | (0 if trap_gate else IF)
         (eflags,) = engine.peek("<Q", blob.EFLAGS)
-        engine.poke("<Q", blob.EFLAGS, eflags & ~cleared)
-        engine.poke("<I", blob.HFLAGS, self.hflags & ~(blob.HFLAG_CPL | blob.HFLAG_SHADOW) | new_cpl)
+        engine.poke("<Q", blob.EFLAGS, eflags & ~self.cleared_flags(trap_gate))
+        engine.poke("<I", blob.HFLAGS, blob.handler_hflags(self.hflags, new_cpl))
         engine.poke("<Q", 8 * 4, rsp)
         engine.poke("<Q", blob.RIP, target)
         engine.restore()

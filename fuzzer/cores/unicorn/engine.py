@@ -71,6 +71,8 @@ class Engine:
         self._layout = self._find_layout()
         self._state = (ctypes.c_char * self._layout.size).from_address(_address(self._context))
         self._caught: dict[str, Any] = {}
+        self._behind: int | None = None
+        """RIP behind an INT 6, for which the engine stops before it."""
         self._install_hooks()
 
     def _find_layout(self) -> blob.Layout:
@@ -78,6 +80,8 @@ class Engine:
         uc.reg_write(x86_const.UC_X86_REG_RAX, blob.SENTINELS["rax"])
         uc.reg_write(x86_const.UC_X86_REG_RIP, blob.SENTINELS["rip"])
         uc.reg_write(x86_const.UC_X86_REG_FS_BASE, blob.SENTINELS["fs_base"])
+        uc.reg_write(x86_const.UC_X86_REG_CR2, blob.SENTINELS["cr2"])
+        uc.reg_write(x86_const.UC_X86_REG_DR6, blob.SENTINELS["dr6"])
         uc.reg_write(x86_const.UC_X86_REG_DR0, blob.SENTINELS["dr0"])
         uc.reg_write(x86_const.UC_X86_REG_GDTR, (0, blob.SENTINELS["gdtr"], 0xFFFF, 0))
         uc.context_update(self._context)
@@ -122,7 +126,11 @@ class Engine:
         uc.emu_stop()
 
     def _on_invalid(self, uc: unicorn.Uc, data: object) -> bool:
-        self._caught = {"vector": 6}
+        """Any #UD, and INT 6 too, which the engine's own state tells apart."""
+        self.save()
+        software, following = struct.unpack_from("<iQ", self._state, self._layout.env + blob.ERROR_CODE + 4)
+        self._caught = {"vector": 6, "software": bool(software)}
+        self._behind = following if software else None
         return False
 
     def _on_syscall(self, uc: unicorn.Uc, data: object) -> None:
@@ -187,12 +195,15 @@ class Engine:
         start = ctypes.addressof(self._addresses)
         self._cursor.value = start
         self._caught = {}
+        self._behind = None
         count = min(count, TRACE_LIMIT - 8)
         status = self._start(rip, count, until=0 if rip else ELSEWHERE)
         begun = (self._cursor.value - start) // 8
         if not self._caught and not status and begun < count and self.read(x86_const.UC_X86_REG_RIP) == 0 and rip:
             status = self._start(0, count - begun, until=ELSEWHERE)
             begun = (self._cursor.value - start) // 8
+        if self._behind is not None:
+            self.write(x86_const.UC_X86_REG_RIP, self._behind)
         addresses = struct.unpack_from(f"<{begun}Q", self._addresses)
         if self._caught:
             return Stop(addresses, **self._caught)

@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from unicorn import x86_const
 
 from fuzzer.cores.core import CoreError
 from fuzzer.cores.unicorn import blob
-from fuzzer.cores.unicorn.breakpoints import STUB_PAGES, Breakpoints
-from fuzzer.cores.unicorn.engine import Engine
+from fuzzer.cores.unicorn.arrivals import Arrivals
+from fuzzer.cores.unicorn.breakpoints import ENABLES, STUB_PAGES, Breakpoints
+from fuzzer.cores.unicorn.delivery import Doorman
+from fuzzer.cores.unicorn.engine import Engine, Stop
+from fuzzer.cores.unicorn.fast_calls import FastCalls
+from fuzzer.cores.unicorn.inspector import Inspector
+from fuzzer.cores.unicorn.pages import code_pages
 from fuzzer.cores.unicorn.run import Run
 from fuzzer.cores.unicorn.segments import descriptor_caches
-from fuzzer.cores.unicorn.walk import mapped_frames
+from fuzzer.cores.unicorn.walk import Walker
 from reference.image import PAGE, Image, Observation, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The classes that do what the engine leaves to its user: a core made with another one behaves otherwise in one rule.
+
+    `Doorman` enters handlers, `Arrivals` holds events back, `FastCalls` does SYSCALL and SYSENTER. Their public methods are
+    single rules of the manual, so a planted mistake is a subclass that overrides one of them and nothing else:
+
+        class Unaligned(Doorman):
+            def aligned(self, rsp: int) -> int:
+                return rsp
+
+        core = UnicornCore(Parts(doorman=Unaligned))
+    """
+
+    doorman: type[Doorman] = Doorman
+    arrivals: type[Arrivals] = Arrivals
+    fast_calls: type[FastCalls] = FastCalls
+
+
+USUAL: Final = Parts()
+"""As the manual has it."""
 
 
 class Machine:
     """An engine with what it takes to put an image in and get an observation out."""
 
-    def __init__(self, model: int, frames: int, image: Image) -> None:
+    def __init__(self, model: int, frames: int, image: Image, parts: Parts) -> None:
         self.engine = Engine(model, frames + STUB_PAGES)
+        self._parts = parts
         self._loaded: dict[int, bytes | None] = {}
         self._running: Image | None = None
         self._spoiled = False
@@ -28,9 +59,7 @@ class Machine:
         for frame, page in image.pages.items():
             self.engine.ram[frame * PAGE : (frame + 1) * PAGE] = page
             self._loaded[frame] = page
-        executable, tables = mapped_frames(self.engine.ram, image.registers["cr3"])
-        self._code = executable | tables
-        """Pages whose change makes translated code stale."""
+        self._code = code_pages(image.pages, image.registers["cr3"])
         self._breakpoints = Breakpoints(self.engine, frames, self._enter_long_mode(image))
 
     def _enter_long_mode(self, image: Image) -> bytes:
@@ -57,27 +86,58 @@ class Machine:
         self._poke_segments(image)
         engine.restore()
         engine.write_all(registers)
-        return Run(engine, image, self._breakpoints.disarm)
+        address_bits, parts = image.profile.physical_address_bits, self._parts
+        return Run(
+            engine,
+            image,
+            parts.doorman(engine, Walker(engine.ram, address_bits), image.end_vector),
+            parts.arrivals(image.events),
+            parts.fast_calls(engine, image.profile),
+            Inspector(engine, address_bits, self._code.roots),
+            self._rehearse,
+        )
+
+    def _rehearse(self, rip: int, most: int) -> Stop:
+        """Let the engine run at most `most` instructions, and undo it."""
+        engine = self.engine
+        memory = engine.ram[:]
+        engine.save()
+        state = engine.state()
+        tried = engine.run(rip, most)
+        if engine.read(x86_const.UC_X86_REG_DR7) & ENABLES:
+            self._breakpoints.disarm()  # what the trial armed would outlive it
+        spans = [slice(frame * PAGE, (frame + 1) * PAGE) for frame in self._code.stale]
+        changed = any(engine.ram[span] != memory[span] for span in spans)
+        engine.ram[:] = memory
+        if changed:
+            engine.forget_code()
+        engine.load_state(state)
+        engine.restore()
+        engine.write(x86_const.UC_X86_REG_CR3, engine.read(x86_const.UC_X86_REG_CR3))  # empties the TLB
+        return tried
 
     def _load_pages(self, image: Image) -> None:
-        stale = False
-        ram, loaded = self.engine.ram, self._loaded
+        stale, moved = False, image.registers["cr3"] // PAGE not in self._code.tables
+        ram, loaded, code = self.engine.ram, self._loaded, self._code
         for frame, page in image.pages.items():
             if loaded.get(frame) is not page:
                 if ram[frame * PAGE : (frame + 1) * PAGE] != page:
                     ram[frame * PAGE : (frame + 1) * PAGE] = page
-                    stale = stale or frame in self._code
+                    stale = stale or frame in code.stale
+                    moved = moved or frame in code.tables
                 loaded[frame] = page
-        if stale:
+        if stale or moved:
             self.engine.forget_code()
+        if moved:
+            self._code = code_pages(image.pages, image.registers["cr3"])
 
     def _poke_segments(self, image: Image) -> None:
-        """Fill the descriptor caches and the CPL."""
-        caches = descriptor_caches(image)
+        """Fill the descriptor caches, and set the CPL and the size of code that follow from them."""
+        caches, mode = descriptor_caches(image)
         self.engine.poke(f"{len(caches)}s", blob.SEGMENTS, caches)
         (hflags,) = self.engine.peek("<I", blob.HFLAGS)
-        cpl = image.registers["cs"] & 3
-        self.engine.poke("<I", blob.HFLAGS, hflags & ~(blob.HFLAG_CPL | blob.HFLAG_SHADOW) | cpl)
+        kept = hflags & ~(blob.HFLAG_CPL | blob.HFLAG_SHADOW | blob.HFLAG_MODE)
+        self.engine.poke("<I", blob.HFLAGS, kept | mode | image.registers["cs"] & 3)
 
     def view(self, run: Run, known: int, asynchronous: bool) -> Step:
         """The run as it stands; deliveries from number `known` on are new."""
@@ -90,7 +150,7 @@ class Machine:
             new,
             raised,
             at_fetch=run.at_fetch,
-            held_by_engine=run.held_by_engine,
+            held_by_engine=run.arrivals.held_by_shadow,
             asynchronous=asynchronous,
             end=end,
             detail=detail,

@@ -7,42 +7,55 @@ from typing import Final
 
 from unicorn import x86_const
 
-from fuzzer.cores.unicorn import blob, fast_calls
+from fuzzer.cores.unicorn import blob
+from fuzzer.cores.unicorn.arrivals import Arrivals
 from fuzzer.cores.unicorn.counting import UncountableError, count_retired
 from fuzzer.cores.unicorn.delivery import PUSHES_CODE, Arrival, Doorman, EndedError, ShutdownError
 from fuzzer.cores.unicorn.engine import DEBUG_REGISTERS, SYSCALL, Engine, Stop
+from fuzzer.cores.unicorn.fast_calls import FastCalls
 from fuzzer.cores.unicorn.inspector import Inspector
-from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError, Walker
+from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError
 from reference.faults import exception_name
-from reference.image import End, Event, EventKind, Image
+from reference.image import End, Event, Image
 
 _IF: Final = 1 << 9
 _MCE: Final = 1 << 6
 _BREAKPOINTS: Final = 0xFF
 _TF: Final = 1 << 8
 _BS: Final = 1 << 14
-_RANK: Final = {EventKind.MACHINE_CHECK: 0, EventKind.NMI: 1, EventKind.INTERRUPT: 2}
 
 
 class Run:
-    """The adapter's state during one run; `next_stop` advances it, `end` says how it ended."""
+    """The adapter's state during one run; `advance` moves it on, `end` says how it ended."""
 
-    def __init__(self, engine: Engine, image: Image, disarm: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        image: Image,
+        doorman: Doorman,
+        arrivals: Arrivals,
+        fast_calls: FastCalls,
+        inspector: Inspector,
+        rehearse: Callable[[int, int], Stop],
+    ) -> None:
         self.engine = engine
-        self._disarm = disarm
-        """Takes every breakpoint out of the engine."""
         self.image = image
-        self.doorman = Doorman(engine, Walker(engine.ram, image.profile.physical_address_bits), image.end_vector)
-        self.inspector = Inspector(engine, image.profile.physical_address_bits)
-        self.arrivals = sorted(image.events)
-        self.pending: list[Event] = []
+        self.doorman = doorman
+        self.arrivals = arrivals
+        self._fast_calls = fast_calls
+        self.inspector = inspector
+        self._rehearse = rehearse
+        """Runs the engine from an address for a number of instructions, and undoes it."""
         self.retired = 0
-        self.nmi_blocked = False
         self.halted = False
-        self.shadow = self.stack_shadow = False
         self.end: End | None = None
         self.detail = ""
         self.rip = image.registers["rip"]
+        self._bits = 64
+        """How wide the code is that runs next: 64, 32 or 16."""
+        self._based = False
+        """It is not 64-bit code, and its segment has a base."""
+        self._note_code(())
         self._step_trap = False
         self._trap_due: int | None = None
         """DR6 of a single-step trap that comes at this boundary: of one behind SYSCALL or SYSENTER, or one that a traced run
@@ -50,8 +63,6 @@ class Run:
         self.raised = ""
         """The exception that the engine raised last."""
         self.at_fetch = False
-        self.held_by_engine = False
-        """The engine's interrupt shadow held back an interrupt."""
         self._last = -1
         """Address of the instruction that the engine began last, -1 after a delivery."""
 
@@ -68,6 +79,8 @@ class Run:
                 return True
             if self.halted:
                 self.end = End.HALTED
+            elif self._based:
+                self.end, self.detail = End.UNSUPPORTED, "32-bit code in a segment with a base"
             elif max(self.retired, len(self.doorman.deliveries)) >= self.image.limit:
                 self.end = End.DID_NOT_END
             else:
@@ -86,21 +99,18 @@ class Run:
     # Events
 
     def _deliver_pending(self) -> bool:
-        while self.arrivals and self.arrivals[0].boundary <= self.retired:
-            event = self.arrivals.pop(0)
-            if (event.kind, event.vector) not in [(waiting.kind, waiting.vector) for waiting in self.pending]:
-                self.pending.append(event)
-        ready = self._ready() if self.pending else None
-        if ready is None:
+        if not self.arrivals.due(self.retired):
             return False
-        self.pending.remove(ready)
-        self._deliver(ready)
+        self.arrivals.admit(self.retired)
+        self.engine.save()
+        event = self.arrivals.choose(lambda: self._peek(blob.EFLAGS) & _IF)
+        if event is None:
+            return False
+        self._deliver(event)
         return True
 
     def _deliver(self, event: Event) -> None:
-        if event.kind is EventKind.MACHINE_CHECK and not self.engine.read(x86_const.UC_X86_REG_CR4) & _MCE:
-            raise ShutdownError
-        self.nmi_blocked |= event.kind is EventKind.NMI
+        self.arrivals.take(event, bool(self._peek(blob.CR4) & _MCE))
         self.halted = False
         self._enter(Arrival(event.vector, self.rip, asynchronous=True, resume=self._between_iterations()))
 
@@ -113,43 +123,30 @@ class Run:
     def _between_iterations(self) -> bool:
         return self._last == self.rip and self.inspector.repeats(self.rip)
 
-    def _ready(self) -> Event | None:
-        """The pending event that goes first now, if any may (SDM Vol. 3A, Table 7-2 and 7.8)."""
-        ranked: list[Event] = sorted(self.pending, key=lambda waiting: (_RANK[waiting.kind], -waiting.vector))
-        for event in ranked:
-            if event.kind is EventKind.MACHINE_CHECK:
-                return event
-            if event.kind is EventKind.NMI and not self.nmi_blocked and not self.stack_shadow:
-                return event
-            if event.kind is EventKind.INTERRUPT and self.engine.read(x86_const.UC_X86_REG_RFLAGS) & _IF:
-                if not self.shadow:
-                    return event
-                self.held_by_engine = True
-        return None
-
     def _enter(self, arrival: Arrival) -> None:
         self.doorman.enter(arrival, self.retired - arrival.software)
-        self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
-        self.shadow = self.stack_shadow = False
+        self.rip = self._peek(blob.RIP)
+        self._note_code(())
+        self.arrivals.end_shadow()
         self._last = -1
 
     # Execution
 
     def _execute(self, most: int | None) -> None:
         """Run the engine to the next boundary at which something can happen, and take what stopped it."""
-        due = self.arrivals[0].boundary if self.arrivals else self.image.limit
-        watching = self.nmi_blocked and any(event.kind is EventKind.NMI for event in (*self.pending, *self.arrivals))
-        count = due - self.retired
+        arrivals = self.arrivals
+        fault_state = self._fault_state() if arrivals.open or most is not None else None
+        count = (arrivals.scheduled[0].boundary if arrivals.scheduled else self.image.limit) - self.retired
+        watching = arrivals.watches_iret
         if most is not None:
             count = min(count, most)
-        elif self.pending or watching:
-            count = 1 if self.shadow or self.engine.read(x86_const.UC_X86_REG_DR7) & _BREAKPOINTS else self._until_opening(count)
-        fault_state = self._fault_state() if self.arrivals or self.pending or most is not None else None
+        elif arrivals.waiting or watching:
+            count = 1 if arrivals.shadow or self._peek(blob.DR7) & _BREAKPOINTS else self._until_opening(count)
 
         stop = self.engine.run(self.rip, count)
+        self._look(stop)
         if watching and stop.addresses and self.inspector.is_iret(stop.addresses[-1]):
-            self.nmi_blocked = False
-        self.rip = self.engine.read(x86_const.UC_X86_REG_RIP)
+            arrivals.unblock_nmi()
         self._step_trap = stop.vector == 1 and self._is_step_trap(stop)
         self._count(stop)
         self._note_shadow()
@@ -163,18 +160,28 @@ class Run:
         else:
             self._take(stop)
 
-    def _until_opening(self, most: int) -> int:
-        """How many instructions it takes until one has run that may let a waiting event in, at most `most`: tried, and undone."""
-        memory = self.engine.ram[:]
+    def _look(self, stop: Stop) -> None:
+        """Where the engine stands now, and how the instructions are to be read that it began."""
         self.engine.save()
-        state = self.engine.state()
-        tried = self.engine.run(self.rip, most)
-        if self.engine.read(x86_const.UC_X86_REG_DR7) & _BREAKPOINTS:
-            self._disarm()  # what the trial armed would outlive it
-        self.engine.ram[:] = memory
-        self.engine.load_state(state)
-        self.engine.restore()
-        self.engine.write(x86_const.UC_X86_REG_CR3, self.engine.read(x86_const.UC_X86_REG_CR3))  # empties the TLB
+        self.rip = self._peek(blob.RIP)
+        self._note_code(stop.addresses)
+
+    def _note_code(self, begun: tuple[int, ...]) -> None:
+        """Take the width of code from the copied state; the instructions begun since it was taken last tell how it changed."""
+        before = self._bits
+        (hflags,) = self.engine.peek("<I", blob.HFLAGS)
+        self._bits = blob.code_bits(hflags)
+        self._based = self._bits != 64 and self._peek(blob.CS_BASE) != 0
+        self.inspector.note_sizes(begun, before, self._bits)
+
+    def _peek(self, offset: int) -> int:
+        """A register as it was when the state was copied last."""
+        (value,) = self.engine.peek("<Q", offset)
+        return int(value)
+
+    def _until_opening(self, most: int) -> int:
+        """How many instructions it takes until one has run that may let a waiting event in, at most `most`."""
+        tried = self._rehearse(self.rip, most)
         opening = self.inspector.first_opening(tried.addresses)
         return most if opening is None else opening + 1
 
@@ -193,12 +200,13 @@ class Run:
 
     def _take_fast_call(self, stop: Stop) -> None:
         instruction = stop.addresses[-1]
-        following = instruction + self.inspector.instruction(instruction).len & (1 << 64) - 1
+        mask = (1 << (64 if self._bits == 64 else 32)) - 1
+        following = instruction + self.inspector.instruction(instruction).len & mask
         read, write = self.engine.read, self.engine.write
         write(x86_const.UC_X86_REG_DR6, stop.dr6)
         traced = read(x86_const.UC_X86_REG_RFLAGS) & _TF
         try:
-            fast_calls.perform(self.engine, stop.instruction, following, self.image.profile)
+            self._fast_calls.perform(stop.instruction, following, self._bits)
         except GuestFaultError as fault:
             self.retired -= 1
             self.rip = instruction
@@ -210,6 +218,7 @@ class Run:
             traced = read(x86_const.UC_X86_REG_RFLAGS) & _TF  # SYSCALL is judged by the TF that it leaves
         self._trap_due = stop.dr6 | _BS if traced else None
         self.rip = read(x86_const.UC_X86_REG_RIP)
+        self._note_code(())
         self._last = -1
 
     def _take_exception(self, stop: Stop, vector: int) -> None:
@@ -248,7 +257,8 @@ class Run:
         return any(dr7 >> 2 * n & 3 and not dr7 >> 16 + 4 * n & 3 and read(DEBUG_REGISTERS[n]) == address for n in range(4))
 
     def _fault_state(self) -> tuple[int, int]:
-        return self.engine.read(x86_const.UC_X86_REG_CR2), self.engine.read(x86_const.UC_X86_REG_DR6)
+        self.engine.save()
+        return self._peek(blob.CR2), self._peek(blob.DR6)
 
     def _forget_fault(self, state: tuple[int, int]) -> None:
         self.engine.write(x86_const.UC_X86_REG_CR2, state[0])
@@ -276,9 +286,10 @@ class Run:
 
     def _note_shadow(self) -> None:
         """Whether STI or a load of SS has just been retired: the engine's own flag, read where it can matter."""
-        if not self.pending and not (self.arrivals and self.arrivals[0].boundary <= self.retired):
+        if not self.arrivals.due(self.retired):
             return
         self.engine.save()
         (hflags,) = self.engine.peek("<I", blob.HFLAGS)
-        self.shadow = bool(hflags & blob.HFLAG_SHADOW)
-        self.stack_shadow = self.shadow and self._last >= 0 and self.inspector.loads_stack_segment(self._last)
+        shadow = bool(hflags & blob.HFLAG_SHADOW)
+        self.arrivals.shadow = shadow
+        self.arrivals.stack_shadow = shadow and self._last >= 0 and self.inspector.loads_stack_segment(self._last)

@@ -112,25 +112,5 @@ class Walker:
         return spans
 
 
-def mapped_frames(ram: mmap.mmap, cr3: int) -> tuple[set[int], set[int]]:
-    """(physical pages that may hold instructions, pages of the paging structures) under a hierarchy."""
-    executable: set[int] = set()
-    tables: set[int] = set()
-    todo = [(cr3 & _FRAME, 3)]
-    while todo:
-        table, level = todo.pop()
-        if table + PAGE > len(ram) or table // PAGE in tables:
-            continue
-        tables.add(table // PAGE)
-        for entry in struct.unpack_from("<512Q", ram, table):
-            if not entry & _PRESENT or entry & _NX:
-                continue
-            if level:
-                todo.append((entry & _FRAME, level - 1))
-            else:
-                executable.add((entry & _FRAME) >> 12)
-    return executable, tables
-
-
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value

@@ -5,12 +5,12 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from fuzzer_builders import both, damaged_tables, generated, interrupt, linux4, random_bytes, snippet
+from fuzzer_builders import both, damaged_tables, entered, generated, interrupt, linux4, nmi, random_bytes, snippet
 
 from fuzzer.build import build
 from fuzzer.case import Case, decode, encode
 from fuzzer.cores.unicorn.core import UnicornCore
-from fuzzer.targets import layout
+from fuzzer.targets import layout, tables
 from fuzzer.targets.registry import TARGETS
 from fuzzer.targets.target import patch
 from reference.image import End, Observation
@@ -155,7 +155,8 @@ def test_the_core_takes_cases_with_damaged_tables_and_is_as_before(core: Unicorn
 
 
 def test_a_descriptor_table_outside_memory_is_unsupported(core: UnicornCore) -> None:
-    unmapped = decode(bytes.fromhex("000f01011502a002e610010a9c0008919148b23fd1d7500202000021"))
+    entry = (tables.leaf_entry(layout.GDT.start) & 0xFFF | 0xF_FFFF << 12).to_bytes(8, "little")
+    unmapped = snippet("90", memory=[patch(tables.PAGE_TABLES, tables.entry_offset(layout.GDT.start), entry)])
 
     spec, seen = both(core, unmapped)
 
@@ -187,3 +188,26 @@ def test_a_trace_ends_as_the_run_does(core: UnicornCore) -> None:
         last = list(core.trace(image))[-1]
 
         assert (last.end, last.registers, last.retired, dict(last.memory)) == (seen.end, seen.registers, seen.retired, dict(seen.memory))
+
+
+def test_code_that_changes_itself_is_counted_as_it_ran(core: UnicornCore) -> None:
+    """The engine begins an instruction anew that changed the code around it: that is no boundary."""
+    # again: mov al, 0; add bl, al; inc byte [again + 1]; cmp al, 2; jb again; iretq
+    handler = patch(layout.KERNEL_TEXT, 2 * 16, bytes.fromhex("b000 00c3 fe05f7ffffff 3c02 72f2 48cf"))
+    case = snippet("90 90", events=[nmi(1), nmi(2)], memory=[handler], cr0=0x8000_0033)
+
+    spec, seen = both(core, case)
+
+    assert entered(seen) == entered(spec)
+    assert (seen.end, seen.register("rbx"), seen.retired) == (End.ENDED, 0 + 1 + 2 + 3, spec.retired)
+
+
+def test_code_that_changes_itself_runs_as_it_stands_while_an_nmi_is_awaited(core: UnicornCore) -> None:
+    """The adapter looks ahead for the IRET that would let it in, and undoes that: the code as it was then must not run."""
+    # again: mov al, 0; add bl, al; cmp al, 2; jae done; inc byte [again + 1]; jmp again; done: iretq
+    handler = patch(layout.KERNEL_TEXT, 2 * 16, bytes.fromhex("b000 00c3 3c02 7308 fe05f3ffffff ebf0 48cf"))
+    case = snippet("90 90", events=[nmi(1), nmi(50)], memory=[handler], cr0=0x8000_0033)
+
+    _, seen = both(core, case)
+
+    assert (seen.end, seen.register("rbx")) == (End.ENDED, 0 + 1 + 2)
