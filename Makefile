@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fuzz test check coverage format bench clean
+.PHONY: help setup fuzz test check coverage format docs bench clean
 
 help: ## list the chores
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 - \2/p' Makefile
@@ -33,6 +33,9 @@ coverage: $(READY) ## run the tests of the reference, which must reach every bra
 format: $(READY) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY) ## write again the pages that are made from the code
+	$(BIN)/entryfuzz targets paths linux4 --markdown > docs/entry-paths.md
 
 bench: $(READY) ## measure cases per second
 	$(BIN)/entryfuzz bench $(ARGS)

@@ -10,9 +10,9 @@ from fuzzer.build import build
 from fuzzer.case import Case
 from fuzzer.compare import compare
 from fuzzer.cores.core import Core
-from fuzzer.generate.generator import generate
+from fuzzer.generate.generator import GENERATORS, generate
 from fuzzer.targets.registry import TARGETS
-from reference.image import End, Event, EventKind, Image
+from reference.image import End, Image
 from reference.profiles import PROFILES
 from reference.run import run
 
@@ -34,7 +34,7 @@ class Row:
 
 def measure(core: Core, seconds: float) -> list[Row]:
     """A row for the paths of `linux4`, and one for each target's generated cases; each measurement takes about `seconds`."""
-    generated = [_measure(core, f"{target} (generated)", _generated(target), seconds) for target in TARGETS]
+    generated = [_measure(core, f"{target} (generated)", _generated(target), seconds) for target in GENERATORS]
     return [_measure(core, "linux4", _paths(), seconds), *generated]
 
 
@@ -51,12 +51,9 @@ def _measure(core: Core, name: str, images: Sequence[Image], seconds: float) -> 
 
 
 def _paths() -> list[Image]:
-    """Every scenario of `linux4` once, with the event that it is named for, in each profile."""
-    events = {"interrupt": Event(2, EventKind.INTERRUPT, 0x21), "nmi": Event(2, EventKind.NMI, 2)}
+    """Every scenario of `linux4` once, with the events that it is named for, in each profile."""
     cases = (
-        Case("linux4", scenario.name, profile, events=(event,) if (event := events.get(scenario.name.split("-")[0])) else ())
-        for scenario in TARGETS["linux4"].scenarios
-        for profile in PROFILES
+        Case("linux4", scenario.name, profile, events=scenario.events) for scenario in TARGETS["linux4"].scenarios for profile in PROFILES
     )
     return [build(case) for case in cases]
 

@@ -8,12 +8,12 @@ from functools import cache
 from fuzzer.case import Case
 from fuzzer.targets.layout import END_VECTOR, PAGE
 from fuzzer.targets.registry import TARGETS
-from fuzzer.targets.tables import FRAMES
+from fuzzer.targets.tables import FRAMES, USER_CR3
 from fuzzer.targets.target import SCRATCH, Patch, Target, default_registers
 from reference.image import Image
 from reference.profiles import PROFILES
 
-LIMITS = {"linux4": 500, "snippets": 120}
+LIMITS = {"linux4": 1200, "snippets": 120}
 """Boundaries after which a run has failed to end: several times the longest path of the target."""
 
 
@@ -49,7 +49,10 @@ def _scenario(target_name: str, scenario_name: str, profile_name: str) -> tuple[
 def _start(target: Target, scenario_name: str, profile_name: str) -> tuple[Mapping[int, bytes], Mapping[str, int]]:
     """Pages and registers before the case's own differences."""
     scenario = target.scenario(scenario_name)
-    registers = default_registers(PROFILES[profile_name], scenario.cpl)
+    profile = PROFILES[profile_name]
+    registers = default_registers(profile, scenario.cpl)
+    if target.isolates and profile.pti and (scenario.cpl == 3 or scenario.user_tables):
+        registers["cr3"] = USER_CR3
     patches = (*target.alternatives.get(profile_name, ()), *scenario.memory, *target.edits)
     return patched(target.pages, patches), {**registers, **scenario.registers}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fuzzer.legal import RULES, legal_event, legal_register
-from fuzzer.targets.registry import TARGETS
+from fuzzer.targets.registry import TARGETS, number, numbered
 from fuzzer.targets.tables import REGIONS
 from fuzzer.targets.target import Patch
 from reference.image import REGISTER_INDEX, Event, EventKind
@@ -62,7 +62,6 @@ def _event_key(event: Event) -> tuple[int, str, int]:
     return event.boundary, event.kind.value, event.vector
 
 
-_TARGETS: Final = tuple(TARGETS)
 _PROFILES: Final = tuple(PROFILES)
 _REGISTERS: Final = tuple(RULES)
 _REGIONS: Final = tuple(REGIONS)
@@ -73,7 +72,7 @@ _REGISTER, _MEMORY, _EVENT = range(3)
 def encode(case: Case) -> bytes:
     """The bytes of a canonical case: three bytes that choose target, scenario and profile, then one record per difference."""
     scenarios = [scenario.name for scenario in TARGETS[case.target].scenarios]
-    head = bytes([_TARGETS.index(case.target), scenarios.index(case.scenario), _PROFILES.index(case.profile)])
+    head = bytes([number(case.target), scenarios.index(case.scenario), _PROFILES.index(case.profile)])
     records = [struct.pack("<BBQ", _REGISTER, _REGISTERS.index(name), value) for name, value in case.registers]
     for piece in case.memory:
         records.append(struct.pack("<BBHB", _MEMORY, _REGIONS.index(piece.region), piece.offset, len(piece.data)) + piece.data)
@@ -84,7 +83,7 @@ def encode(case: Case) -> bytes:
 
 def decode(data: bytes) -> Case:
     """The case that any bytes mean: choices are taken modulo their number, what is missing at the end is 0."""
-    target = _TARGETS[_byte(data, 0) % len(_TARGETS)]
+    target = numbered(_byte(data, 0))
     scenarios = TARGETS[target].scenarios
     scenario = scenarios[_byte(data, 1) % len(scenarios)].name
     profile = _PROFILES[_byte(data, 2) % len(_PROFILES)]

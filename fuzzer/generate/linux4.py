@@ -13,12 +13,10 @@ from fuzzer.generate.machine import arrange_machine, random_event
 from fuzzer.targets import layout
 from fuzzer.targets.linux4 import image
 from fuzzer.targets.registry import TARGETS
-from fuzzer.targets.target import Patch, Scenario, patch
+from fuzzer.targets.target import Patch, Scenario, default_cr4, patch
 from reference.image import GPRS, Event, EventKind
-from reference.profiles import PROFILES
+from reference.profiles import PROFILES, Cr4
 from reference.run import run
-
-_NATURAL = {"interrupt": EventKind.INTERRUPT, "nmi": EventKind.NMI}
 
 
 def generate(rng: Random, profile: str) -> Case:
@@ -36,19 +34,28 @@ def generate(rng: Random, profile: str) -> Case:
     if rng.random() < 0.3:
         arranged, memory = arrange_machine(rng, PROFILES[profile], scenario.cpl)
         registers = {**arranged, **registers}
+    if "cr4" in registers:
+        registers["cr4"] |= default_cr4(PROFILES[profile]) & Cr4.FSGSBASE  # the entry code was patched for it
     if rng.random() < 0.3:
         memory = (*memory, _changes(rng, scenario))
-    return canonical(Case("linux4", scenario.name, profile, tuple(registers.items()), memory, _events(rng, scenario.name, profile)))
+    return canonical(Case("linux4", scenario.name, profile, tuple(registers.items()), memory, _events(rng, scenario, profile)))
 
 
-def _events(rng: Random, scenario: str, profile: str) -> tuple[Event, ...]:
-    """The event that a scenario is named for, at times another one; arrival points anywhere on the path so far."""
-    length = path_length(scenario, profile)
-    natural = _NATURAL.get(scenario.split("-")[0])
-    events = [Event(rng.randrange(min(length, 14) + 1), natural, rng.randrange(0x20, 0x30))] if natural else []
+def _events(rng: Random, scenario: Scenario, profile: str) -> tuple[Event, ...]:
+    """The events that a scenario is named for, at times others; arrival points anywhere on the path so far."""
+    length = path_length(scenario.name, profile)
+    events = [_moved(rng, event, length) for event in scenario.events]
     while len(events) < 3 and rng.random() < (0.35 if events else 0.6):
         events.append(random_event(rng, length + (110 if events else 0)))
     return tuple(events)
+
+
+def _moved(rng: Random, event: Event, length: int) -> Event:
+    """An event of the scenario, mostly at another boundary; an interrupt often with another vector."""
+    boundary = event.boundary if rng.random() < 0.2 else rng.randrange(min(length, 14) + 1)
+    if event.kind is EventKind.INTERRUPT and rng.random() < 0.5:
+        return Event(boundary, event.kind, rng.randrange(0x20, 0x30))
+    return Event(boundary, event.kind, event.vector)
 
 
 @cache
@@ -62,7 +69,7 @@ def _changes(rng: Random, scenario: Scenario) -> Patch:
 
     A scenario whose own handler sends the run on keeps that change and gets others beside it.
     """
-    own = next((piece.data for piece in scenario.memory if piece.region == layout.CONTROL.name), b"")
+    own = next((piece.data for piece in scenario.memory if piece.region == layout.CONTROL.name and not piece.offset), b"")
     fields = rng.sample(("rip", "cs", "rflags", "rsp", "ss", "rax", "rdi", "r11"), rng.randrange(1, 4))
     pairs = own[_PAIRS:] + b"".join(struct.pack("<QQ", image.PT_REGS[field], _field_value(rng, field)) for field in fields)
     handler = struct.unpack_from("<Q", own, 8)[0] if own else rng.choice((0, 0, *image.HANDLERS.values()))

@@ -63,6 +63,13 @@ NMI_STACK = Region("nmi_stack", _KERNEL + 0x6_4000, 1)
 DOUBLE_FAULT_STACK = Region("double_fault_stack", _KERNEL + 0x6_8000, 1)
 MACHINE_CHECK_STACK = Region("machine_check_stack", _KERNEL + 0x6_C000, 1)
 END_STACK = Region("end_stack", _KERNEL + 0x7_0000, 1)
+ENTRY_STACK = Region("entry_stack", _KERNEL + 0x7_4000, 1)
+COMPAT_CODE = Region("compat_code", 0x44_0000, 2, user=True, writable=False, executable=True)
+
+ENTRY_TEXT_PAGES = 2
+"""Pages of KERNEL_TEXT, from its start, that user mode's own page tables map too: the entries, without the handlers."""
+ENTRY_TEXT_LOW = Region("entry_text_low", KERNEL_TEXT.start & 0xFFFF_FFFF, ENTRY_TEXT_PAGES, writable=False, executable=True)
+"""A copy of the entry text where an address of it that lost its upper half points."""
 
 MAPPED = (
     USER_CODE,
@@ -86,7 +93,21 @@ MAPPED = (
     DOUBLE_FAULT_STACK,
     MACHINE_CHECK_STACK,
     END_STACK,
+    ENTRY_STACK,
+    COMPAT_CODE,
+    ENTRY_TEXT_LOW,
 )
+
+USER_VIEW = {
+    **{region: region.pages for region in MAPPED if region.user},
+    KERNEL_TEXT: ENTRY_TEXT_PAGES,
+    ENTRY_TEXT_LOW: ENTRY_TEXT_PAGES,
+    KERNEL_CODE: KERNEL_CODE.pages,
+    **{region: region.pages for region in (PERCPU, GDT, LDT, IDT, ENTRY_STACK)},
+    **{region: region.pages for region in (DEBUG_STACKS, NMI_STACK, DOUBLE_FAULT_STACK, MACHINE_CHECK_STACK, END_STACK)},
+}
+"""What user mode's own page tables map, and how many pages of it: all that user mode uses, and what an entry needs before it has
+switched to the kernel's. The per-CPU page is there for the TSS."""
 
 # Inside the per-CPU page: GS base of the kernel is PERCPU.start.
 TSS_OFFSET = 0x200
@@ -106,12 +127,14 @@ GDT_LIMIT = 0xFF
 LDT_LIMIT = 0x3F
 IDT_LIMIT = 0xFFF
 
-# Interrupt stack table slots, as Linux 4.x numbers them; the last one belongs to the end of the run.
+# Interrupt stack table slots, as Linux 4.x numbers them, and one for the end of the run.
 IST_DOUBLE_FAULT = 1
 IST_NMI = 2
 IST_DEBUG = 3
 IST_MACHINE_CHECK = 4
-IST_END = 7
+IST_END = 5
+IST_UNUSED = 7
+"""Behind the slot of the end of the run, so that a TSS limit can cut off this one alone."""
 
 END_VECTOR = 0xF1
 """The reserved software interrupt that ends a run: a gate of DPL 3 with a stack of its own."""

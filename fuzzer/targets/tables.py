@@ -1,4 +1,4 @@
-"""Descriptors, gates and page tables as bytes: the machine's tables, made from values (SDM Vol. 3A, 3.4.5, 4.5, 7.14)."""
+"""Descriptors, gates and page tables as bytes: the machine's tables, made from values (SDM Vol. 3A, 3.4.5, 5.5, 7.14)."""
 
 from __future__ import annotations
 
@@ -24,39 +24,70 @@ def _number_frames() -> dict[str, int]:
     return frames
 
 
-FRAMES: Final[Mapping[str, int]] = _number_frames()
+FRAMES: Final[dict[str, int]] = _number_frames()
 """The first physical page number of each region; the page tables come last."""
 
 CR3: Final = FRAMES["page_tables"] * PAGE
+USER_CR3_BIT: Final = PAGE
+USER_CR3: Final = CR3 | USER_CR3_BIT
+"""Where a kernel isolates its page tables: the hierarchy of user mode. Its top page is the kernel's neighbour, one bit away."""
+assert not CR3 & USER_CR3_BIT, "the number of pages before the page tables has to be odd: frames begin at 1"
+
+_USER_HALF: Final = range(256)
+"""Entries of the top page that both hierarchies share, with all the tables below them."""
+
+
+class _Hierarchies:
+    """4-level page tables under construction: what lies below the lower half of the top page serves both."""
+
+    def __init__(self) -> None:
+        tops = (CR3 // PAGE, USER_CR3 // PAGE)
+        self.entries: dict[int, dict[int, int]] = {top: {} for top in tops}
+        self._tables: dict[tuple[int, tuple[int, ...]], int] = {(top, ()): top for top in tops}
+
+    def map(self, top: int, linear: int, leaf: int) -> None:
+        """Make `leaf` the entry of the page of `linear`, with the tables on the way to it."""
+        indices = [linear >> shift & 0x1FF for shift in (39, 30, 21, 12)]
+        owner = CR3 // PAGE if indices[0] in _USER_HALF else top
+        parent = top
+        for depth in range(3):
+            path = (owner, tuple(indices[: depth + 1]))
+            if path not in self._tables:
+                self._tables[path] = CR3 // PAGE + len(self.entries)
+                self.entries[self._tables[path]] = {}
+            self.entries[parent][indices[depth]] = self._tables[path] * PAGE | PRESENT | WRITABLE | USER | ACCESSED
+            parent = self._tables[path]
+        self.entries[parent][indices[3]] = leaf
 
 
 def page_tables() -> dict[int, bytes]:
-    """The pages of a 4-level hierarchy that maps every region, accessed and dirty flags set, by physical page number."""
-    tables: dict[tuple[int, ...], int] = {(): FRAMES["page_tables"]}
-    entries: dict[int, dict[int, int]] = {FRAMES["page_tables"]: {}}
-    for region in layout.MAPPED:
-        for number in range(region.pages):
-            _map_page(tables, entries, region.start + number * PAGE, FRAMES[region.name] + number, region)
-    return {frame: b"".join(struct.pack("<Q", table.get(index, 0)) for index in range(512)) for frame, table in entries.items()}
+    """The pages of both hierarchies, accessed and dirty flags set, by physical page number: the kernel's maps every region."""
+    hierarchies = _Hierarchies()
+    views = ((CR3, {region: region.pages for region in layout.MAPPED}), (USER_CR3, layout.USER_VIEW))
+    for cr3, view in views:
+        for region, pages in view.items():
+            for number in range(pages):
+                hierarchies.map(cr3 // PAGE, region.start + number * PAGE, _leaf(region, FRAMES[region.name] + number))
+    return {frame: b"".join(struct.pack("<Q", table.get(n, 0)) for n in range(512)) for frame, table in hierarchies.entries.items()}
 
 
-def _map_page(tables: dict[tuple[int, ...], int], entries: dict[int, dict[int, int]], linear: int, frame: int, region: Region) -> None:
-    indices = [linear >> shift & 0x1FF for shift in (39, 30, 21, 12)]
-    rights = PRESENT | ACCESSED | DIRTY | (USER if region.user else 0)
-    for depth in range(3):
-        parent = tables[tuple(indices[:depth])]
-        path = tuple(indices[: depth + 1])
-        if path not in tables:
-            tables[path] = FRAMES["page_tables"] + len(tables)
-            entries[tables[path]] = {}
-            entries[parent][indices[depth]] = tables[path] * PAGE | PRESENT | WRITABLE | USER | ACCESSED
-    leaf = frame * PAGE | rights | (WRITABLE if region.writable else 0) | (0 if region.executable else NO_EXECUTE)
-    entries[tables[tuple(indices[:3])]][indices[3]] = leaf
+def _leaf(region: Region, frame: int) -> int:
+    rights = (USER if region.user else 0) | (WRITABLE if region.writable else 0) | (0 if region.executable else NO_EXECUTE)
+    return frame * PAGE | PRESENT | ACCESSED | DIRTY | rights
 
 
 _TABLES: Final = page_tables()
-PAGE_TABLES: Final = Region("page_tables", None, len(_TABLES))
-REGIONS: Final[Mapping[str, Region]] = {region.name: region for region in (*layout.MAPPED, PAGE_TABLES)}
+_ADDRESSABLE: Final = 16
+"""Case bytes give an offset two bytes: both top pages and all that the kernel's hierarchy has must fit."""
+PAGE_TABLES: Final = Region("page_tables", None, _ADDRESSABLE)
+USER_PAGE_TABLES: Final = Region("user_page_tables", None, len(_TABLES) - _ADDRESSABLE)
+"""What only the hierarchy of user mode has, but for its top page."""
+FRAMES[USER_PAGE_TABLES.name] = FRAMES["page_tables"] + _ADDRESSABLE
+_BEFORE_TABLES: Final = layout.MAPPED.index(layout.END_STACK) + 1
+REGIONS: Final[Mapping[str, Region]] = {
+    region.name: region for region in (*layout.MAPPED[:_BEFORE_TABLES], PAGE_TABLES, *layout.MAPPED[_BEFORE_TABLES:], USER_PAGE_TABLES)
+}
+"""By name, in the order that case bytes number them: append, never reorder."""
 
 
 def entry_offset(linear: int) -> int:
@@ -69,10 +100,17 @@ def entry_offset(linear: int) -> int:
 
 
 def leaf_entry(linear: int) -> int:
-    """The leaf entry that maps the page of `linear`."""
+    """The leaf entry that maps the page of `linear` for the kernel."""
     offset = entry_offset(linear)
     value: int = struct.unpack_from("<Q", _TABLES[FRAMES["page_tables"] + offset // PAGE], offset % PAGE)[0]
     return value
+
+
+def user_half() -> dict[int, int]:
+    """The entries of the kernel's top page that map user mode's half, by their offset in the region `page_tables`."""
+    top = _TABLES[CR3 // PAGE]
+    entries = ((index * 8, int.from_bytes(top[index * 8 : index * 8 + 8], "little")) for index in _USER_HALF)
+    return {offset: entry for offset, entry in entries if entry}
 
 
 def segment(
@@ -135,6 +173,7 @@ LDT_ENTRIES: Final[Mapping[int, bytes]] = {
     0x10: struct.pack("<Q", segment(DATA, 0)),
     0x18: struct.pack("<Q", segment(CODE, 0, flags=_LONG)),
     0x20: struct.pack("<Q", segment(DATA, 3, present=False)),
+    0x28: struct.pack("<Q", segment(DATA, 3, limit=0xFFFF, flags=0)),  # a 16-bit stack
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fuzzer.targets import layout, tables
 from fuzzer.targets.layout import Region
 from reference.bits import DR6_FIXED, DR7_FIXED, FIXED, IF
-from reference.image import REGISTERS
+from reference.image import REGISTERS, Event
 from reference.linux.entry_code import EntryCode
 from reference.profiles import Cr0, Cr4, Efer, Profile
 
@@ -29,13 +29,20 @@ def patch(region: Region, offset: int, data: bytes) -> Patch:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One named way into a target: where the run begins and what lies in memory."""
+    """One named way into a target: where the run begins and what lies in memory.
+
+    `events` are what a scenario that is named for an event is about (`nmi-from-user`: an NMI). They are a proposal to whoever
+    makes cases, for the plain path: a case has the events that it lists and no others.
+    """
 
     name: str
     summary: str
     cpl: int
     registers: Mapping[str, int]
     memory: tuple[Patch, ...] = ()
+    events: tuple[Event, ...] = ()
+    user_tables: bool = False
+    """Begins at CPL 0 but on user mode's page tables, as the last instructions of a way out do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +58,12 @@ class Target:
     """By profile: what the kernel writes over its own code at start-up, for the features it found."""
     edits: tuple[Patch, ...] = ()
     """Changes on top of everything else: a planted bug is the target with an edit."""
+    isolates: bool = False
+    """On profiles with `pti`, user mode runs on page tables of its own (`tables.USER_CR3`)."""
     code: EntryCode | None = None
     """What the contract has to know; None where there is no entry code to keep it."""
+    kinds: tuple[str, ...] = ()
+    """The events that the entry code has gates for, as a sweep names them (`interrupt:0x20`, `nmi`); empty: all kinds."""
 
     def scenario(self, name: str) -> Scenario:
         """The scenario of that name; KeyError if there is none."""
