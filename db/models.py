@@ -109,7 +109,7 @@ class Bucket(Base):
     __table_args__ = (
         UniqueConstraint("signature"),
         CheckConstraint("kind IN ('divergence', 'crash', 'hang', 'contract')", name="kind"),
-        CheckConstraint("\"by\" IN ('engine', 'adapter')", name="by"),
+        CheckConstraint("\"by\" IN ('engine', 'adapter', 'entry code')", name="by"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -169,3 +169,37 @@ class Finding(Base):
     observed: Mapped[Any] = mapped_column(JSON)
     differences: Mapped[Any] = mapped_column(JSON)
     found_at: Mapped[datetime]
+
+
+class Sweep(Base):
+    """A campaign that tries every boundary instead of chosen ones: its slices are paths."""
+
+    __tablename__ = "sweep"
+    __table_args__ = (UniqueConstraint("campaign_id"), Index(None, "key"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    # The same for two sweeps that would do the same: an unfinished one is continued by it.
+    key: Mapped[str]
+    paths: Mapped[int]
+
+
+class SweepPath(Base):
+    """A path that was swept whole: for each kind of event one letter per boundary. It is also the slice of this number."""
+
+    __tablename__ = "sweep_path"
+    __table_args__ = (UniqueConstraint("sweep_id", "scenario", "profile"),)
+
+    sweep_id: Mapped[int] = mapped_column(ForeignKey("sweep.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    scenario: Mapped[str]
+    profile: Mapped[str]
+    # The digest of what the path starts from: of another start, the letters say nothing.
+    start: Mapped[str]
+    boundaries: Mapped[int]
+    cells: Mapped[dict[str, str]] = mapped_column(JSON)
+    runs: Mapped[int] = mapped_column(BigInteger)
+    merged: Mapped[int] = mapped_column(BigInteger)
+    contract_violations: Mapped[int] = mapped_column(BigInteger)
+    divergences: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float]

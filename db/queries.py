@@ -75,7 +75,7 @@ def campaigns(engine: Engine, *, limit: int | None = None) -> list[CampaignRow]:
     """The campaigns, newest first."""
     query = select(*Campaign.__table__.columns).order_by(Campaign.id.desc()).limit(limit)
     with reading(engine) as connection:
-        return [_campaign_row(row) for row in connection.execute(query)]
+        return [campaign_row(row) for row in connection.execute(query)]
 
 
 def campaign_totals(engine: Engine, campaign_id: int) -> CampaignTotals:
@@ -162,8 +162,9 @@ def _finding_row(row: Row[Any]) -> FindingRow:
     )
 
 
-def _campaign_row(row: Row[Any]) -> CampaignRow:
-    fields = dict(row._mapping)
+def campaign_row(row: Row[Any]) -> CampaignRow:
+    """A campaign from a row that has all its columns."""
+    fields = {column.name: row._mapping[column] for column in Campaign.__table__.columns}
     fields["targets"] = tuple(fields["targets"])
     fields["profiles"] = tuple(fields["profiles"])
     fields["seed"] = int(fields["seed"])

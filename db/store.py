@@ -17,8 +17,14 @@ FINDINGS_PER_BUCKET_AND_CAMPAIGN = 10
 
 def start_campaign(engine: Engine, new: NewCampaign, *, at: datetime | None = None) -> int:
     """Store a campaign that begins now (or at `at`) and return its number."""
+    with writing(engine) as connection:
+        return put_campaign(connection, new, at or datetime.now(UTC))
+
+
+def put_campaign(connection: Connection, new: NewCampaign, at: datetime) -> int:
+    """The same within a transaction."""
     row = {
-        "created_at": at or datetime.now(UTC),
+        "created_at": at,
         "targets": list(new.targets),
         "core": new.core,
         "core_version": new.core_version,
@@ -27,8 +33,7 @@ def start_campaign(engine: Engine, new: NewCampaign, *, at: datetime | None = No
         "slice_cases": new.slice_cases,
         "arguments": dict(new.arguments),
     }
-    with writing(engine) as connection:
-        return connection.execute(insert(Campaign).values(row).returning(Campaign.id)).scalar_one()
+    return connection.execute(insert(Campaign).values(row).returning(Campaign.id)).scalar_one()
 
 
 def save_slice(engine: Engine, campaign_id: int, result: SliceResult, *, at: datetime | None = None) -> None:
@@ -36,18 +41,22 @@ def save_slice(engine: Engine, campaign_id: int, result: SliceResult, *, at: dat
 
     Of the findings, at most ten per bucket and campaign are kept: the first slices' and, within a slice, the smallest cases'.
     """
-    at = at or datetime.now(UTC)
-    # The steps stand in one order for everybody, each sorted by its key: two slices can wait for each other, never in a circle.
     with writing(engine) as connection:
-        slice_id = _insert_slice(connection, campaign_id, result)
-        if slice_id is None or not result.hits:
-            return
-        _save_buckets(connection, result.findings, at)
-        _save_hits(connection, slice_id, result.hits)
-        _save_targets(connection, result.findings)
-        kept = _keep(result.findings, _stored_findings(connection, campaign_id))
-        _save_cases(connection, kept)
-        _save_findings(connection, campaign_id, kept, at)
+        put_slice(connection, campaign_id, result, at or datetime.now(UTC))
+
+
+def put_slice(connection: Connection, campaign_id: int, result: SliceResult, at: datetime) -> None:
+    """The same within a transaction."""
+    # The steps stand in one order for everybody, each sorted by its key: two slices can wait for each other, never in a circle.
+    slice_id = _insert_slice(connection, campaign_id, result)
+    if slice_id is None or not result.hits:
+        return
+    _save_buckets(connection, result.findings, at)
+    _save_hits(connection, slice_id, result.hits)
+    _save_targets(connection, result.findings)
+    kept = _keep(result.findings, _stored_findings(connection, campaign_id))
+    _save_cases(connection, kept)
+    _save_findings(connection, campaign_id, kept, at)
 
 
 def finish_campaign(engine: Engine, campaign_id: int, *, at: datetime | None = None) -> None:
@@ -78,7 +87,7 @@ def _insert_slice(connection: Connection, campaign_id: int, result: SliceResult)
         "tolerated": dict(result.tolerated),
         "crashes": result.crashes,
     }
-    statement = _insert_new(connection, Slice).values(row).returning(Slice.id)
+    statement = insert_new(connection, Slice).values(row).returning(Slice.id)
     return connection.execute(statement).scalar()
 
 
@@ -89,7 +98,7 @@ def _save_buckets(connection: Connection, findings: Iterable[NewFinding], at: da
         buckets.setdefault(finding.bucket.id, finding.bucket)
     keys = sorted(buckets)
     # Not "on conflict do update": that watches one constraint, and PostgreSQL then fails on the other (signature) in a race.
-    connection.execute(_insert_new(connection, Bucket), [_bucket_values(buckets[key], at) for key in keys])
+    connection.execute(insert_new(connection, Bucket), [_bucket_values(buckets[key], at) for key in keys])
 
     # Updating also locks the row until the end, so the count in `_stored_findings` holds: no two slices fill one place.
     seen = bindparam("seen", type_=UtcDateTime())
@@ -125,7 +134,7 @@ def _save_hits(connection: Connection, slice_id: int, hits: Mapping[str, int]) -
 
 def _save_targets(connection: Connection, findings: Iterable[NewFinding]) -> None:
     pairs = sorted({(finding.bucket.id, finding.case.target) for finding in findings})
-    connection.execute(_insert_new(connection, BucketTarget), [{"bucket_id": bucket, "target": target} for bucket, target in pairs])
+    connection.execute(insert_new(connection, BucketTarget), [{"bucket_id": bucket, "target": target} for bucket, target in pairs])
 
 
 def _stored_findings(connection: Connection, campaign_id: int) -> dict[str, int]:
@@ -158,7 +167,7 @@ def _key(finding: NewFinding) -> tuple[str, str, str, str]:
 def _save_cases(connection: Connection, findings: Iterable[NewFinding]) -> None:
     cases = {finding.case.digest: finding.case for finding in findings}
     if cases:
-        connection.execute(_insert_new(connection, Case), [_case_values(digest, cases[digest]) for digest in sorted(cases)])
+        connection.execute(insert_new(connection, Case), [_case_values(digest, cases[digest]) for digest in sorted(cases)])
 
 
 def _case_values(digest: str, new: NewCase) -> dict[str, Any]:
@@ -188,10 +197,10 @@ def _save_findings(connection: Connection, campaign_id: int, findings: Iterable[
         for finding in findings
     ]
     if rows:
-        connection.execute(_insert_new(connection, Finding), rows)
+        connection.execute(insert_new(connection, Finding), rows)
 
 
-def _insert_new(connection: Connection, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
+def insert_new(connection: Connection, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that passes over a row which is there already, whichever constraint says so."""
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()

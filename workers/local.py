@@ -92,7 +92,7 @@ def _run_slices(settings: Settings, engine: Engine, campaign: int, begun: float,
     following = 0
     seen: set[str] = set()
     cases = not_modelled = crashes = 0
-    with Pool(settings.jobs, settings.core) as pool:
+    with Pool[SliceResult](settings.jobs, settings.core) as pool:
         for result in pool.run(_slices(settings, begun)):
             waiting[result.number] = result
             while following in waiting:

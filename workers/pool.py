@@ -1,74 +1,89 @@
-"""Processes that run slices, one engine each; a process that dies or hangs is replaced, and the case that did it is known."""
+"""Processes that do pieces of work, one engine each; one that dies or hangs is replaced, and the case that did it is known."""
 
 from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-from db.records import SliceResult
-from fuzzer.cores.core import CoreError
+from fuzzer.cores.core import Core, CoreError
+from fuzzer.targets.registry import own
 from reference.image import End
 from workers.child import serve
-from workers.slices import Slice
 
 HANG_SECONDS = 20.0
 """A case takes milliseconds; one that takes this long never ends."""
 NO_CASE = -1
+"""Told as the number of a case where the engine has nothing to do."""
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Pool:
+class Work(Protocol[R_co]):
+    """A piece of work for one process: numbered cases, the same each time."""
+
+    def run(self, core: Core, starting: Callable[[int], None]) -> R_co:
+        """Do it; `starting` is told the number of each case before the engine runs it."""
+        ...
+
+    def without(self, case: int, end: End) -> Self:
+        """The same, with the knowledge that one case cannot be run here."""
+        ...
+
+
+class Pool(Generic[R]):
     """A fixed number of processes; use it as a context manager."""
 
     def __init__(self, jobs: int, core: str) -> None:
         self._core = core
-        self._members = [_Member(core) for _ in range(jobs)]
+        self._members: list[_Member[R]] = [_Member(core) for _ in range(jobs)]
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         for member in self._members:
             member.stop()
 
-    def run(self, slices: Iterator[Slice]) -> Iterator[SliceResult]:
-        """Results as they come; at most one slice is with each process."""
+    def run(self, works: Iterator[Work[R]]) -> Iterator[R]:
+        """Results as they come; at most one piece of work is with each process."""
         for member in self._members:
-            member.take(next(slices, None))
+            member.take(next(works, None))
         while any(member.work for member in self._members):
             for member in self._ready():
                 result = member.result()
                 if result is not None:
-                    member.take(next(slices, None))
+                    member.take(next(works, None))
                     yield result
 
-    def _ready(self) -> list[_Member]:
+    def _ready(self) -> list[_Member[R]]:
         """The members that have something to say: a result, their end, or that nothing has moved for too long."""
         busy = {member.pipe: member for member in self._members if member.work}
         answered = [busy[pipe] for pipe in wait(list(busy), timeout=1.0) if isinstance(pipe, Connection)]
         return answered or [member for member in busy.values() if member.hangs()]
 
 
-class _Member:
-    """One process, and the slice it has."""
+class _Member(Generic[R]):
+    """One process, and the work it has."""
 
     def __init__(self, core: str) -> None:
         self._core = core
-        self.work: Slice | None = None
+        self.work: Work[R] | None = None
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._current: Any = context.Value("q", NO_CASE, lock=False)
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, self._core, self._current), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, self._core, self._current, own()), daemon=True)
         self._process.start()
         theirs.close()
 
-    def take(self, work: Slice | None) -> None:
-        """Begin a slice, if there is one."""
+    def take(self, work: Work[R] | None) -> None:
+        """Begin a piece of work, if there is one."""
         self.work = work
         self._current.value = NO_CASE
         self._watched, self._since = NO_CASE, time.monotonic()
@@ -82,11 +97,11 @@ class _Member:
             self._watched, self._since = current, time.monotonic()
         return current != NO_CASE and time.monotonic() - self._since > HANG_SECONDS
 
-    def result(self) -> SliceResult | None:
-        """The result of the slice; None if the process was lost, which then tries again without the case that it died of."""
+    def result(self) -> R | None:
+        """The result of the work; None if the process was lost, which then tries again without the case that it died of."""
         if not self.hangs():
             try:
-                result: SliceResult = self.pipe.recv()
+                result: R = self.pipe.recv()
             except (EOFError, ConnectionResetError):
                 self._replace(End.CORE_CRASHED)
                 return None

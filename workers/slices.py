@@ -7,17 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from db.records import NewBucket, NewCase, NewFinding, SliceResult
+from db.records import NewFinding, SliceResult
 from fuzzer.build import build
-from fuzzer.case import Case, encode
-from fuzzer.compare import Comparison, compare
+from fuzzer.case import Case
+from fuzzer.compare import compare
 from fuzzer.cores.core import Core
-from fuzzer.explain import Explanation, explain
+from fuzzer.explain import explain
 from fuzzer.generate.generator import generate
-from fuzzer.observation_json import differences_to_json, to_json
-from fuzzer.signature import Signature, of_crash, of_parting_unseen
+from fuzzer.signature import of_crash, of_parting_unseen
 from reference.image import End, Image, Observation
 from reference.run import run
+from workers.findings import new_finding, where
 
 BATCH = 50
 """Cases that the specification runs before the core runs them."""
@@ -40,6 +40,10 @@ class Slice:
     def without(self, case: int, end: End) -> Slice:
         """The same slice, with the knowledge that one case cannot be run here."""
         return replace(self, lost=(*self.lost, (case, end)))
+
+    def run(self, core: Core, starting: Callable[[int], None]) -> SliceResult:
+        """What it finds."""
+        return run_slice(self, core, starting)
 
 
 @dataclass(slots=True)
@@ -113,7 +117,7 @@ def _run_on_core(trial: _Trial, core: Core, tally: _Tally, lost: End | None) -> 
         tally.crashes += 1
         observation = Observation(lost, detail="the engine's process was lost")
         signature = of_crash(core.name, case.profile, lost)
-        tally.add(_finding(case, image, core, spec, observation, compare(image, spec, observation), signature, ""))
+        tally.add(new_finding(case, image, core, spec, observation, compare(image, spec, observation), signature, ""))
         return
     observation = next(iter(core.run([image])))
     comparison = compare(image, spec, observation)
@@ -124,44 +128,7 @@ def _run_on_core(trial: _Trial, core: Core, tally: _Tally, lost: End | None) -> 
         tally.crashes += observation.end is End.CORE_ERROR
         explanation = explain(image, core)
         signature = explanation.signature if explanation else of_parting_unseen(core.name, case.profile, comparison.differences)
-        tally.add(_finding(case, image, core, spec, observation, comparison, signature, _where(explanation)))
-
-
-def _where(explanation: Explanation | None) -> str:
-    return f"{explanation.text} at {explanation.address:#x}, boundary {explanation.step}" if explanation else ""
-
-
-def _finding(
-    case: Case,
-    image: Image,
-    core: Core,
-    spec: Observation,
-    observation: Observation,
-    comparison: Comparison,
-    signature: Signature,
-    where: str,
-) -> NewFinding:
-    bucket = NewBucket(
-        signature=signature.text,
-        kind=signature.kind,
-        area=signature.area,
-        core=signature.core,
-        profile=signature.profile,
-        by=signature.by,
-        cause=signature.cause,
-        rule=signature.rule,
-        expected=signature.expected,
-        observed=signature.observed,
-        title=signature.title,
-    )
-    return NewFinding(
-        bucket=bucket,
-        case=NewCase(encode(case), case.target, case.scenario, case.profile, where),
-        core_version=core.version,
-        spec=to_json(spec, image),
-        observed=to_json(observation, image),
-        differences=differences_to_json(comparison.differences),
-    )
+        tally.add(new_finding(case, image, core, spec, observation, comparison, signature, where(explanation)))
 
 
 def plan(targets: Sequence[str], profiles: tuple[str, ...], seed: int, size: int, number: int) -> Slice:

@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from db_builders import a_campaign, a_finding, a_slice
-from sqlalchemy import Engine, inspect, text
+from db_builders import a_bucket, a_campaign, a_finding, a_slice
+from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from db.engine import open_database
@@ -74,4 +77,27 @@ def test_a_migration_that_fails_half_way_leaves_the_database_as_it_was(url: str)
         open_database(url)
 
     assert not inspect(engine).has_table("bucket")
+    engine.dispose()
+
+
+def test_findings_from_before_the_sweeps_are_kept(url: str) -> None:
+    old = create_engine(url if "://" in url else f"sqlite:///{url}")
+    config = Config()
+    config.set_main_option("script_location", "db:migrations")
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        columns = 'id, signature, kind, area, core, profile, "by", cause, rule, expected, observed, title, status, first_seen, last_seen'
+        values = ", ".join(["'x'", "'s'", "'divergence'", "'gs'", "'unicorn'", "'intel'", "'engine'", *["''"] * 5, "'open'", ":at", ":at"])
+        connection.execute(text(f"INSERT INTO bucket ({columns}) VALUES ({values})"), {"at": "2026-01-31 00:00:00"})
+    old.dispose()
+
+    engine = open_database(url)
+
+    assert [(row.id, row.by) for row in buckets(engine)] == [("x", "engine")]
+    save_slice(
+        engine, start_campaign(engine, a_campaign()), a_slice(0, [replace(a_finding("mine"), bucket=a_bucket("mine", by="entry code"))])
+    )
+    with pytest.raises(DBAPIError, match="ck_bucket_by"), writing(engine) as connection:
+        connection.execute(text("UPDATE bucket SET \"by\" = 'nobody'"))
     engine.dispose()

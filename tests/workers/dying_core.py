@@ -11,6 +11,7 @@ from typing import Any
 
 from fuzzer.cores import registry
 from fuzzer.cores.unicorn.core import UnicornCore
+from fuzzer.targets.target import Target
 from reference.image import Image, Observation
 from workers import child
 
@@ -33,7 +34,7 @@ class DyingCore(UnicornCore):
         return super().run(images)
 
 
-def serve(pipe: Connection, core_name: str, current: Any) -> None:
+def serve(pipe: Connection, core_name: str, current: Any, targets: Sequence[Target] = ()) -> None:
     """What a process of the pool runs instead of `child.serve`: the same, with one core more."""
     registry.CORES[core_name] = registry.CoreInfo(core_name, "unicorn", DyingCore)
-    child.serve(pipe, core_name, current)
+    child.serve(pipe, core_name, current, targets)
