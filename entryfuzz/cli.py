@@ -13,6 +13,8 @@ from entryfuzz.commands.case import case
 from entryfuzz.commands.cores import cores
 from entryfuzz.commands.divergences import divergences
 from entryfuzz.commands.fuzz import fuzz
+from entryfuzz.commands.mutants import mutants
+from entryfuzz.commands.sweep import sweep
 from entryfuzz.commands.targets import targets
 from entryfuzz.errors import mistakes
 
@@ -63,7 +65,12 @@ def _refuse(message: str) -> int:
 @click.version_option(package_name="entryfuzz")
 def main() -> None:
     """Fuzz x86-64 kernel entry: emulator cores against a readable specification, divergences into a database."""
+    from entryfuzz.added import register_added
+    from entryfuzz.output import note
+
+    for problem in register_added():
+        note(problem)
 
 
-for command in (fuzz, divergences, case, cores, targets, bench):
+for command in (fuzz, sweep, divergences, case, cores, targets, mutants, bench):
     main.add_command(command)

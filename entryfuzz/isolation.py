@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeVar
 
+from fuzzer.targets.registry import own, register
+from fuzzer.targets.target import Target
 from reference.image import End
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ def results(work: Callable[..., Iterator[T]], *arguments: Any, patience: float =
     """What `work(*arguments)` yields, made in another process; its exceptions, and `Lost` where the process is."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(theirs, work, arguments), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, work, arguments, own()), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -59,7 +61,9 @@ def _last_words(code: int | None) -> str:
     return f"the engine's process was killed by signal {-code}" if code and code < 0 else f"the engine's process left with code {code}"
 
 
-def _serve(pipe: Connection, work: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> None:
+def _serve(pipe: Connection, work: Callable[..., Iterator[Any]], arguments: tuple[Any, ...], targets: tuple[Target, ...]) -> None:
+    for target in targets:
+        register(target)
     try:
         for item in work(*arguments):
             pipe.send(("item", item))

@@ -23,6 +23,7 @@ from fuzzer.explain import Explanation, explain
 from fuzzer.signature import Signature, of_crash, of_parting_unseen
 from fuzzer.targets.registry import TARGETS
 from reference.image import End, Image, Observation
+from reference.linux.contract import Violation, assumes, judge
 from reference.run import run
 from reference.trace import trace
 
@@ -58,6 +59,8 @@ class Replay:
     spec: Observation
     runs: tuple[CoreRun, ...]
     path: Sequence[Boundary] = ()
+    violations: tuple[Violation, ...] = ()
+    """Promises that the entry code breaks."""
 
     @property
     def diverges(self) -> bool:
@@ -70,7 +73,17 @@ def replay(case: Case, cores: Sequence[CoreInfo], paths: bool = False) -> Replay
     image, symbols = build(case), Symbols(TARGETS[case.target].symbols)
     spec = run(image)
     runs = tuple(_on_core(case, spec, info, paths) for info in cores)
-    return Replay(case, image, spec, runs, specification_path(image, spec, symbols) if paths else ())
+    path = specification_path(image, spec, symbols) if paths else ()
+    return Replay(case, image, spec, runs, path, _violations(case, image))
+
+
+def _violations(case: Case, image: Image) -> tuple[Violation, ...]:
+    """What breaks the contract, where there is one for this entry code and this start state."""
+    code = TARGETS[case.target].code
+    changed = bool(case.registers or case.memory)
+    if code is None or (changed and assumes(image, code)):
+        return ()
+    return judge(image, code)[1]
 
 
 def specification_path(image: Image, spec: Observation, symbols: Symbols) -> list[Boundary]:
@@ -158,7 +171,10 @@ def _stored(name: str, database: str) -> Named:
     with opened(database) as engine:
         bucket = queries.bucket(engine, name)
         if bucket is not None:
-            return Named(decode(smallest_case(queries.findings(engine, bucket.id, limit=1), bucket).data), bucket.core)
+            return Named(
+                decode(smallest_case(queries.findings(engine, bucket.id, limit=1), bucket).data),
+                bucket.core if bucket.core in CORES else None,
+            )
         row = queries.case(engine, name)
     if row is None:
         raise Mistake(f"{name}: no bucket and no case of {database} begins like this; see entryfuzz divergences list --db {database}")

@@ -10,6 +10,7 @@ from entryfuzz.replay import Replay, find_core, replay, smallest_case
 from entryfuzz.views.divergence import Shown
 from fuzzer.case import decode
 from fuzzer.cores.core import CoreError
+from fuzzer.cores.registry import CORES
 
 if TYPE_CHECKING:
     from db.records import FindingRow
@@ -32,6 +33,8 @@ def find_divergence(bucket_id: str, database: str) -> Shown:
 def _replayed(finding: FindingRow) -> tuple[Replay, str]:
     """The example on the specification and, where it is installed, on its core; and what that cannot tell."""
     case = decode(finding.case.data)
+    if finding.core not in CORES:
+        return replay(case, [], paths=True), f"the contract is broken: {finding.case.instance}"
     try:
         replayed = replay(case, [find_core(finding.core)], paths=True)
     except (Mistake, CoreError) as error:

@@ -22,7 +22,8 @@ def case() -> None:
 @json_option
 @click.pass_context
 def run(ctx: click.Context, name: str, cores: tuple[str, ...], trace: bool, database: str, as_json: bool) -> None:
-    """Run one case on the specification and on cores, and compare: exit 0 if they agree, 1 if not, 2 for a mistake.
+    """Run one case on the specification and on cores, and compare: exit 0 if they agree, 1 if not or if the entry code
+    breaks its contract, 2 for a mistake.
 
     FILE is a case file (docs/case-format.md), - for standard input. ID is a bucket's id or a case's digest in the database, or its
     first digits.
@@ -38,7 +39,7 @@ def run(ctx: click.Context, name: str, cores: tuple[str, ...], trace: bool, data
         print_json(verdict.verdict_json(replayed))
     else:
         print_view(*verdict.verdict(replayed))
-    ctx.exit(1 if replayed.diverges else 0)
+    ctx.exit(1 if replayed.diverges or replayed.violations else 0)
 
 
 @case.command("show")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from entryfuzz.disassembly import Symbols
-from entryfuzz.path import frame_words
-from entryfuzz.replay import CoreRun, Replay
+from entryfuzz.path import Boundary, frame_words
+from entryfuzz.replay import CoreRun, Replay, specification_path
 from entryfuzz.views import text
+from entryfuzz.views.contract import breach, breach_json
 from entryfuzz.views.states import EndStates, end_states
 from entryfuzz.views.steps import steps, steps_json
 from fuzzer.explain import Explanation
@@ -27,6 +28,7 @@ def verdict(replayed: Replay) -> Iterator[RenderableType]:
     yield Text(f"case {case.digest[:16]}: target {case.target}, scenario {case.scenario}, profile {case.profile}")
     for run in replayed.runs:
         yield _core_verdict(replayed, run)
+    yield from _contract_verdict(replayed)
     frames = frames_of(replayed)
     for run in replayed.runs:
         if run.path or replayed.path:
@@ -60,6 +62,18 @@ def _core_verdict(replayed: Replay, run: CoreRun) -> RenderableType:
     return cause(name, run.signature, run.explanation)
 
 
+def _contract_verdict(replayed: Replay) -> Iterator[RenderableType]:
+    """The promises that the entry code breaks."""
+    symbols, way = _symbols_and_way(replayed)
+    for violation in replayed.violations:
+        yield breach(violation, replayed.case, way, symbols)
+
+
+def _symbols_and_way(replayed: Replay) -> tuple[Symbols, Sequence[Boundary]]:
+    symbols = Symbols(TARGETS[replayed.case.target].symbols)
+    return symbols, specification_path(replayed.image, replayed.spec, symbols) if replayed.violations else ()
+
+
 def cause(name: str, signature: Signature, explanation: Explanation | None) -> Table:
     """The cause of a divergence, where it is, and the rule that decides."""
     at = f"step {explanation.step}, {explanation.address:#x}: {explanation.text}" if explanation else "no step of the trace"
@@ -86,11 +100,13 @@ def _states(replayed: Replay, frames: Mapping[str, str]) -> EndStates:
 
 def verdict_json(replayed: Replay) -> dict[str, Any]:
     """The same for programs; with the steps of each side if they were traced."""
+    symbols, way = _symbols_and_way(replayed)
     result: dict[str, Any] = {
         "case": replayed.case.digest,
         "spec": to_json(replayed.spec, replayed.image),
         "cores": {run.core: to_json(run.observation, replayed.image) for run in replayed.runs},
         "divergences": [divergence_json(run) for run in replayed.runs if run.comparison.differences],
+        "contract": [breach_json(each, way, symbols) for each in replayed.violations],
         "not_compared": [run.core for run in replayed.runs if not run.comparison.comparable],
         "tolerated": {run.core: sorted(set(run.comparison.tolerated)) for run in replayed.runs},
     }

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from entryfuzz_program import EXAMPLES, Entryfuzz, Stored
 
+from fuzzer.targets.registry import TARGETS
+
 PUSH = str(EXAMPLES / "push-non-canonical.json")
 NMI = str(EXAMPLES / "nmi-in-syscall-gap.json")
 
@@ -57,9 +59,9 @@ class TestRun:
         assert "raises #GP(0x0)" in step
 
     def test_trace_names_the_words_of_a_frame(self, entryfuzz: Entryfuzz) -> None:
-        out = entryfuzz("case", "run", NMI, "--trace").out
+        out = " ".join(entryfuzz("case", "run", NMI, "--trace").out.split())
 
-        assert "NMI frame: RIP]=0xffffffff810005d0" in out
+        assert f"NMI frame: RIP]={TARGETS['linux4'].symbols['system_call']:#x}" in out
         assert "delivers NMI" in out
 
     def test_trace_as_json_has_the_steps_of_both_sides(self, entryfuzz: Entryfuzz) -> None:

@@ -24,7 +24,10 @@ WORKED = re.findall(r"```json\n(.*?)```\n\nThe specification says: ([^\n]*)\.\n"
 def leaves(group: click.Group, path: str) -> dict[str, click.Command]:
     found: dict[str, click.Command] = {}
     for name, command in group.commands.items():
-        found |= leaves(command, f"{path} {name}") if isinstance(command, click.Group) else {f"{path} {name}": command}
+        if isinstance(command, click.Group):
+            found |= leaves(command, f"{path} {name}")
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            found[f"{path} {name}"] = command
     return found
 
 
