@@ -11,6 +11,9 @@ from fuzzer.cores.registry import CORES
 from fuzzer.targets.registry import register
 from fuzzer.targets.target import Target
 
+NO_CASE = -1
+"""Told as the number of a case where the engine has nothing to do."""
+
 
 def serve(pipe: Connection, core_name: str, current: Any, targets: Sequence[Target] = ()) -> None:
     """Do work until the pipe is closed; `current` always holds the number of the case that is being run, `targets` are people's own."""

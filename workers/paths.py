@@ -23,8 +23,8 @@ from fuzzer.sweep.sweep import sweep_path
 from fuzzer.targets.registry import TARGETS
 from reference.image import End, Event, Image, Observation, Step
 from reference.run import run
+from workers.child import NO_CASE
 from workers.findings import bucket_of, new_finding, where
-from workers.pool import NO_CASE
 
 
 @dataclass(frozen=True, slots=True)

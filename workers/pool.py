@@ -11,13 +11,10 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from fuzzer.cores.core import Core, CoreError
 from fuzzer.targets.registry import own
 from reference.image import End
-from workers.child import serve
+from workers.child import NO_CASE, serve
 
 HANG_SECONDS = 20.0
 """A case takes milliseconds; one that takes this long never ends."""
-NO_CASE = -1
-"""Told as the number of a case where the engine has nothing to do."""
-
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -103,7 +100,9 @@ class _Member(Generic[R]):
             try:
                 result: R = self.pipe.recv()
             except (EOFError, ConnectionResetError):
-                self._replace(End.CORE_CRASHED)
+                self._process.join()
+                # A signal is the engine's doing; a Python error, on stderr by now, is ours, and proves nothing about the engine.
+                self._replace(End.CORE_CRASHED if (self._process.exitcode or 0) < 0 else End.UNSUPPORTED)
                 return None
             return result
         self._replace(End.CORE_HUNG)
@@ -114,7 +113,8 @@ class _Member(Generic[R]):
         work = self.work
         self.stop()
         if case == NO_CASE or work is None:
-            raise CoreError(f"{self._core}: its process ended before the first case; run `entryfuzz cores list` to see whether it works")
+            said = "what it said is on stderr, and `entryfuzz cores list` shows whether it works"
+            raise CoreError(f"{self._core}: its process ended outside any case; {said}")
         self._start()
         self.take(work.without(case, end))
 

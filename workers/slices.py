@@ -17,6 +17,7 @@ from fuzzer.generate.generator import generate
 from fuzzer.signature import of_crash, of_parting_unseen
 from reference.image import End, Image, Observation
 from reference.run import run
+from workers.child import NO_CASE
 from workers.findings import new_finding, where
 
 BATCH = 50
@@ -73,6 +74,7 @@ def run_slice(work: Slice, core: Core, starting: Callable[[int], None]) -> Slice
     lost = dict(work.lost)
     numbers = range(work.first, work.first + work.count)
     for first in range(0, work.count, BATCH):
+        starting(NO_CASE)
         for trial in list(_specified(work, numbers[first : first + BATCH], tally)):
             starting(trial.number)
             _run_on_core(trial, core, tally, lost.get(trial.number))
@@ -113,6 +115,9 @@ def _specified(work: Slice, numbers: Iterable[int], tally: _Tally) -> Iterator[_
 
 def _run_on_core(trial: _Trial, core: Core, tally: _Tally, lost: End | None) -> None:
     case, image, spec = trial.case, trial.image, trial.spec
+    if lost is End.UNSUPPORTED:
+        tally.not_modelled[f"{core.name}: the adapter failed"] += 1
+        return
     if lost is not None:
         tally.crashes += 1
         observation = Observation(lost, detail="the engine's process was lost")

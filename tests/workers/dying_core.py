@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from fuzzer.cores import registry
+from fuzzer.cores.core import CoreError
 from fuzzer.cores.unicorn.core import UnicornCore
 from fuzzer.targets.target import Target
 from reference.image import Image, Observation
@@ -20,7 +21,7 @@ AT = 5
 
 
 class DyingCore(UnicornCore):
-    """Dies on the sixth image it is given, as the environment says: by a signal, or by never coming back."""
+    """Dies on the sixth image it is given, as the environment says: by a signal, by an error of ours, or by never coming back."""
 
     given = 0
 
@@ -29,6 +30,8 @@ class DyingCore(UnicornCore):
         self.given += 1
         if self.given == AT + 1 and os.environ[HOW] == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.given == AT + 1 and os.environ[HOW] == "error":
+            raise CoreError("an adapter's mistake")
         if self.given == AT + 1 and os.environ[HOW] == "hang":
             time.sleep(600)
         return super().run(images)

@@ -42,6 +42,16 @@ def test_the_case_that_took_the_process_is_stored_and_the_slice_goes_on(
     assert [finding.observed["end"] for finding in lost][:1] == [end.value]
 
 
+def test_an_error_of_the_adapter_is_no_finding(monkeypatch: pytest.MonkeyPatch, dying: str) -> None:
+    monkeypatch.setenv("ENTRYFUZZ_TEST_DEATH", "error")
+
+    with Pool(1, dying) as pool:
+        (result,) = pool.run(iter([Slice(0, "snippets", ("intel",), 3, 0, 8)]))
+
+    assert (result.cases, result.crashes) == (8, 0)
+    assert result.not_modelled["unicorn: the adapter failed"] >= 1
+
+
 def test_slices_of_two_processes_all_come_back() -> None:
     slices = [Slice(number, "snippets", ("intel",), 3, number * 10, 10) for number in range(5)]
 

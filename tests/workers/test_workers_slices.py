@@ -9,6 +9,7 @@ import pytest
 
 from fuzzer.cores.unicorn.core import UnicornCore
 from reference.image import End, Image, Observation
+from workers.child import NO_CASE
 from workers.local import Settings, run_campaign
 from workers.slices import EXAMPLES, Slice, plan, run_slice
 
@@ -55,7 +56,7 @@ def test_the_number_of_a_case_is_told_before_it_runs(core: UnicornCore) -> None:
 
     run_slice(a_slice(first=7, count=3), core, told.append)
 
-    assert told == [7, 8, 9]
+    assert told == [NO_CASE, 7, 8, 9]
 
 
 @pytest.mark.parametrize("end", [End.CORE_CRASHED, End.CORE_HUNG])

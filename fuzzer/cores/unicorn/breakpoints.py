@@ -57,7 +57,11 @@ class Breakpoints:
         """Have exactly the breakpoints of `registers` in the engine; the saved state to begin with, which holds its pointers to them."""
         wanted = armed(registers)
         if wanted != self._held:
-            self.disarm()
+            if self._held:
+                # The last run may have left the engine where our code cannot run; the state that goes with its breakpoints is good.
+                self._engine.load_state(self._template)
+                self._engine.restore()
+                self.disarm()
             if wanted:
                 self._engine.load_state(self._clean)
                 self._engine.restore()
