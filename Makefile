@@ -18,17 +18,17 @@ fuzz: $(READY) ## fuzz for 60 seconds in two processes, results in entryfuzz.db 
 	$(BIN)/entryfuzz fuzz --jobs 2 $(ARGS)
 
 test: $(READY) ## run every test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto $(ARGS)
 
 check: $(READY) ## check format, lint, types and import rules, run the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest --numprocesses auto -m "not slow"
 
 coverage: $(READY) ## run the tests of the reference, which must reach every branch of it
-	$(BIN)/pytest tests/reference --cov=reference --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/pytest --numprocesses auto tests/reference --cov=reference --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 format: $(READY) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .

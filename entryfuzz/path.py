@@ -9,7 +9,7 @@ from typing import Final
 
 from entryfuzz.disassembly import LONGEST, Symbols
 from fuzzer.compare import place_of
-from fuzzer.view import code_at, linear_bytes, physical_of
+from fuzzer.view import linear_bytes, physical_of
 from reference.faults import exception_name, vector_name
 from reference.image import REGISTER_INDEX, REGISTERS, Delivery, End, Image, Step
 
@@ -84,8 +84,8 @@ def walk(image: Image, steps: Iterable[Step], symbols: Symbols) -> list[Boundary
         if not before.registers:
             break
         address = before.registers[_RIP]
-        code, bits = code_at(image, before, LONGEST)
-        text, length = symbols.text(code, address, bits)
+        code = linear_bytes(image, before.memory, before.registers[_CR3], address, LONGEST)
+        text, length = symbols.text(code, address, before.code_bits)
         path.append(Boundary(number, address, code[:length], text, image, before, after))
     return path
 

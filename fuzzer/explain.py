@@ -14,12 +14,13 @@ from iced_x86 import Instruction as Decoded
 from fuzzer.compare import Difference, state_differences
 from fuzzer.cores.core import Core
 from fuzzer.signature import Parting, Signature, sign
-from fuzzer.view import code_at
+from fuzzer.view import linear_bytes
 from reference.decode import LONGEST
 from reference.image import REGISTER_INDEX, End, Image, Step
 from reference.trace import trace
 
 _RIP = REGISTER_INDEX["rip"]
+_CR3 = REGISTER_INDEX["cr3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ def _explanation(
     image: Image, core: Core, number: int, before: Step, spec: Step, other: Step, differences: tuple[Difference, ...]
 ) -> Explanation:
     address = before.registers[_RIP]
-    code, bits = code_at(image, before, LONGEST)
-    decoded = _decode(code, bits, address, image.profile.vendor == "amd") if code else None
+    code = linear_bytes(image, before.memory, before.registers[_CR3], address, LONGEST)
+    decoded = _decode(code, before.code_bits, address, image.profile.vendor == "amd") if code else None
     parting = Parting(before, spec, other, code, decoded, differences)
     text = "deliver" if parting.asynchronous else _text(decoded)
     signature = sign(image.profile.name, core, parting)

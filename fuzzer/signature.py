@@ -13,6 +13,7 @@ from fuzzer.cores.core import Core
 from fuzzer.naming import FAR_RETURNS, has_ignored_prefix, instruction_name, is_wide_far_pointer
 from fuzzer.outcome import CRASHES, field_names, outcome, with_delivery
 from fuzzer.targets.tables import FRAMES
+from reference.bits import BS
 from reference.image import REGISTER_INDEX, End, Step
 from reference.instructions import lookup
 from reference.instructions.table32 import lookup32
@@ -200,13 +201,19 @@ _ADAPTER_WRITES = ("memory:gdt", "memory:ldt", "memory:page_tables")
 _ADAPTERS_OWN = (Mnemonic.SYSCALL, Mnemonic.SYSENTER, Mnemonic.INT, Mnemonic.INT3)
 
 
+def _steps(parting: Parting) -> bool:
+    """Whether the event that was due is a single-step trap, however its delivery went, and the core noted none."""
+    before, spec, other = (step.registers[REGISTER_INDEX["dr6"]] & BS for step in (parting.before, parting.spec, parting.other))
+    return not before and not other and bool(spec)
+
+
 def _by(core: Core, parting: Parting, fields: tuple[str, ...]) -> str:
     """Whose step it was. The engine executed it unless an event was delivered, or the adapter stands in for the instruction."""
     spec, other, decoded = parting.spec, parting.other, parting.decoded
     due, seen = ({entry.vector for entry in step.delivered} for step in (spec, other))
     reports = bool(fields) and set(fields) <= {"cr2", "dr6"} and (other.raised or _DEBUG in seen)
     elsewhere = spec.raised and fields and all(name.startswith("memory:") and name not in _ADAPTER_WRITES for name in fields)
-    lost_trap = spec.asynchronous and due == {_DEBUG} and _DEBUG not in seen
+    lost_trap = spec.asynchronous and _DEBUG not in seen and (due == {_DEBUG} or _steps(parting))
     if core.delivers_events or other.held_by_engine or reports or elsewhere or lost_trap:
         return "engine"  # what it raises, reports and holds back is its own
     ours = decoded is not None and decoded.mnemonic in _ADAPTERS_OWN

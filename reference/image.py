@@ -167,5 +167,7 @@ class Step:
     asynchronous: bool = False
     """An event from outside was delivered; no instruction ran."""
     undefined: Undefined = field(default_factory=Undefined)
+    code_bits: int = 64
+    """64, or 32 in compatibility mode: what the code at RIP is."""
     end: End | None = None
     detail: str = ""

@@ -60,6 +60,7 @@ def _view(m: Machine, image: Image, known: int, end: End | None = None, detail: 
         at_fetch=m.fault_at_fetch,
         asynchronous=asynchronous,
         undefined=seen.undefined,
+        code_bits=32 if m.compatibility else 64,
         end=end,
         detail=detail,
     )

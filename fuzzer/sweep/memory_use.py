@@ -62,11 +62,11 @@ class _Page(bytearray):
         self._use = use
 
     def __getitem__(self, place: Any) -> Any:
-        self._use.note(self._start + place.start, self._start + (PAGE if place.stop is None else min(place.stop, PAGE)), Fate.READ)
+        self._use.note(self._start + (place.start or 0), self._start + (PAGE if place.stop is None else min(place.stop, PAGE)), Fate.READ)
         return super().__getitem__(place)
 
     def __setitem__(self, place: Any, value: Any) -> None:
-        self._use.note(self._start + place.start, self._start + place.stop, Fate.OVERWRITTEN)
+        self._use.note(self._start + (place.start or 0), self._start + place.stop, Fate.OVERWRITTEN)
         super().__setitem__(place, value)
 
 

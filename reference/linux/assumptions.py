@@ -58,7 +58,7 @@ def _tables(image: Image, code: EntryCode) -> Iterator[str]:
 
 
 def _breakpoints(image: Image, code: EntryCode) -> Iterator[str]:
-    """Linux sets no breakpoint in its entry code; MOV SS before a fast system call brings a #DB to that one's first instruction."""
+    """A kernel keeps breakpoints off its entry code; MOV SS before a fast system call brings a #DB to that one's first instruction."""
     at = image.registers
     entries = {at[name] for name in ("lstar", "cstar", "sysenter_eip")}
     for number in range(4):

@@ -34,6 +34,8 @@ def _stack_of_its_own(at: Moment) -> str:
             return f"double fault with the user's RSP {rsp:#x}: an event needed a kernel stack and had none"
         pushed = context.frame == (rsp & ~0xF) - size
         return f"{_event(at)} pushed its frame at {context.frame:#x}, on the stack that user mode chose" if pushed else ""
+    if context.nested and any(each.nested and not each.runs for each in at.outer):
+        return f"{_event(at)} pushed its frame at {context.frame:#x} over that of a nested NMI, which has no copy of it"
     if context.nested or stack_at(at.code, rsp) is not context.stack or context.frame + size <= rsp:
         return ""
     return f"{_event(at)} pushed its frame at {context.frame:#x} over the interrupted code's stack, RSP {rsp:#x}"

@@ -152,9 +152,15 @@ class Machine:
             at_fetch=run.at_fetch,
             held_by_engine=run.arrivals.held_by_shadow,
             asynchronous=asynchronous,
+            code_bits=self._code_bits(),
             end=end,
             detail=detail,
         )
+
+    def _code_bits(self) -> int:
+        self.engine.save()
+        (hflags,) = self.engine.peek("<I", blob.HFLAGS)
+        return blob.code_bits(hflags)
 
     def _changed(self, image: Image) -> dict[int, bytes]:
         ram = self.engine.ram

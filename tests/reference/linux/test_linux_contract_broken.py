@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 from linux_small_entry import AT, CODE, HANDLERS, IRQ, PIECES, RESUME, STUB, add_to_field, broken, call, jump, set_field, verdict
 from linux_small_entry import SCHEDULE as SCHEDULER
-from reference_machine import KERNEL_RSP, TSS, USER_CODE, USER_DS, USER_RSP, gate, interrupt, nmi
+from reference_machine import KERNEL_RSP, TSS, USER_CODE, USER_DS, USER_RSP, gate, interrupt, machine_check, nmi
 
 from reference.bits import AC, DF
 from reference.linux.contract import PROMISES
-from reference.linux.entry_code import Convention, EntryCode
+from reference.linux.entry_code import Convention, EntryCode, Handler, Origin
 
 DROPPED = ""
 SWAPGS = "0f01f8"
@@ -99,6 +99,14 @@ GIVEN = {
     "ac-not-cleared": Wrong("access-control", "int3.call", "cc", parts={**changed(int3__clac=DROPPED), "rflags": 0x202 | AC}),
     "cr3-not-switched": Wrong("kernel-cr3", "int3.call", "cc", parts={**changed(int3__cr3_in=PIECES["int3.cr3_in"][:8]), "cr3": USER_CR3}),
 }  # fmt: skip
+
+
+def with_machine_checks() -> EntryCode:
+    """The int3 entry is vector 18's."""
+    handler = Handler("do_machine_check", Origin.MACHINE_CHECK, 18, ("debug",), ("debug",))
+    return replace(CODE, handlers={**CODE.handlers, HANDLERS["do_int3"]: handler})
+
+
 STACKS = {
     "gate-without-ist": Wrong("handler-stack", "int3.call", "cc", 0, {"idt": {3: gate(AT["int3.orig_rax"])}}),
     "interrupt-with-ist": Wrong("handler-stack", "irq.call", cpl=0, parts={**interrupted(), "idt": {IRQ: gate(AT["irq.orig_rax"], ist=3)}}),
@@ -110,6 +118,9 @@ STACKS = {
     "double-fault-on-the-users-stack": Wrong("stack-of-its-own", "call.swapgs_in", "0f05", parts={
         **at_once(), "idt": {8: gate(AT["gp.cld"], ist=3)}}),
     "ist-not-shifted": Wrong("stack-of-its-own", "do_int3", "cc", parts={"handlers": {"do_int3": "cc"}}),
+    "frame-over-a-nested-nmi": Wrong("stack-of-its-own", "nmi.note", cpl=0, entry=with_machine_checks(), parts={
+        "idt": {18: gate(AT["int3.orig_rax"], ist=3)}, "events": (nmi(1), nmi(2), machine_check(93), nmi(94)),
+        "handlers": {"do_nmi": "b8f8ff0000 8ec0", "do_gp": "488387 80000000 02"}}),
     "word-above-rsp": Wrong("interrupted-stack", "irq.iret", cpl=0, parts=on_the_way_out("48ff8c24 b0000000 9090")),
     "word-below-rsp": Wrong("interrupted-stack", "int3.iret", "cc", 0, {"handlers": {"do_int3": overwrite(KERNEL_RSP - 64)}}),
     "ist-not-restored": Wrong("ist-restored", "int3.iret", "cc", 0, {"handlers": {"do_int3": overwrite(TSS + 28 + 8)}}),
