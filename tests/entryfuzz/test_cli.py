@@ -130,7 +130,9 @@ def test_every_command_explains_itself_and_each_of_its_options(entryfuzz: Entryf
 
 
 def test_every_listing_has_json() -> None:
-    listings = [path for path in commands() if path[-1] in ("list", "run", "fuzz", "bench") or path[0] in ("divergences", "targets")]
+    listings = [
+        path for path in commands() if path[-1] in ("list", "run", "fuzz", "bench") or path[0] in ("divergences", "sweep", "targets")
+    ]
 
     assert sorted(listings) == sorted(
         path for path, command in commands().items() if any(each.name == "as_json" for each in command.params)
