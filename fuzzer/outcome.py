@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from fuzzer.compare import Difference
-from reference.bits import FLAG_NAMES
+from reference.bits import FLAG_NAMES, VM
 from reference.faults import exception_name
 from reference.image import REGISTER_INDEX, Delivery, End, Step
 
@@ -72,8 +72,9 @@ def _flag_fields(prefix: str, difference: Difference, undefined: int = 0) -> lis
     assert isinstance(difference.expected, int)
     assert isinstance(difference.observed, int)
     changed = (difference.expected ^ difference.observed) & ~undefined
-    # Several flags may differ for several reasons at once: the first is the one that this case counts for.
-    return next(([f"{prefix}.{name}"] for name, bit in FLAG_NAMES.items() if changed & bit), [prefix])
+    # Several flags may differ for several reasons at once: the first is the one that this case counts for, and VM explains the others.
+    names = sorted(FLAG_NAMES.items(), key=lambda item: item[1] != VM)
+    return next(([f"{prefix}.{name}"] for name, bit in names if changed & bit), [prefix])
 
 
 def _memory_fields(spec: Step, difference: Difference) -> list[str]:

@@ -150,7 +150,7 @@ def of_crash(core: str, profile: str, end: End) -> Signature:
 def of_parting_unseen(core: str, profile: str, differences: tuple[Difference, ...]) -> Signature:
     """The signature of a difference at the end that does not come up when both sides run boundary by boundary."""
     fields = tuple(sorted({difference.field.split(":")[0] for difference in differences}))
-    rule = "SDM Vol. 3A, 7.5: a fault leaves the state before its instruction, however many instructions are run at a time"
+    rule = "SDM Vol. 1, 3.4.3: the flags and registers of an instruction do not depend on how many are run at a time"
     area = _area_of(differences)
     return Signature(core, profile, "divergence", area, "running many at once", rule, fields, "the same state", "another", "engine")
 

@@ -94,7 +94,7 @@ class Profile:
         return Cr4.BASIC | sum(bit for bit, present in features if present)
 
 
-def _intel(name: str, fsgsbase: bool, smap: bool, smep: bool, pti: bool = False) -> Profile:
+def _intel(name: str, fsgsbase: bool, smap: bool, smep: bool, pti: bool = False, cpuid_max_leaf: int = 0xD) -> Profile:
     return Profile(
         name,
         "intel",
@@ -104,7 +104,7 @@ def _intel(name: str, fsgsbase: bool, smap: bool, smep: bool, pti: bool = False)
         invpcid=False,
         physical_address_bits=40,
         cpuid_vendor=b"GenuineIntel",
-        cpuid_max_leaf=0xD,
+        cpuid_max_leaf=cpuid_max_leaf,
         sysret_checks_rcx=True,
         sysret_forces_ss_rpl=True,
         null_load_clears_base=True,
@@ -135,7 +135,7 @@ PROFILES: Final = {
             near_branch_ignores_66=False,
         ),
         _intel("intel-2012", fsgsbase=True, smap=False, smep=True),
-        _intel("intel-2010", fsgsbase=False, smap=False, smep=False),
+        _intel("intel-2010", fsgsbase=False, smap=False, smep=False, cpuid_max_leaf=0xB),
         _intel("intel-pti", fsgsbase=True, smap=True, smep=True, pti=True),
     )
 }
