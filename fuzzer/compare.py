@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -97,10 +98,10 @@ def _words(image: Image, one: Mapping[int, bytes], other: Mapping[int, bytes]) -
 
 _QWORDS = struct.Struct("<512Q")
 _STARTS = sorted((first, name) for name, first in FRAMES.items())
+_FIRST_FRAMES = [first for first, _ in _STARTS]
 
 
 def place_of(physical: int) -> str:
     """`region+0xoffset` of a physical address."""
-    frame = physical >> 12
-    first, name = max((start, region) for start, region in _STARTS if start <= frame)
+    first, name = _STARTS[bisect_right(_FIRST_FRAMES, physical >> 12) - 1]
     return f"{name}+{physical - (first << 12):#x}"
