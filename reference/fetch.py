@@ -24,11 +24,12 @@ _DECODED_LIMIT: Final = 10_000
 _PAGES_LIMIT: Final = 500
 
 
-def fetch(m: Machine) -> Instruction:
+def fetch(m: Machine, rip: int) -> Instruction:
     """The instruction at RIP, after the faults that come before its execution (SDM Vol. 3A, Table 7-2)."""
-    known = m.translations.fetches.get(m.rip >> 12)
-    instruction = known.get(m.rip & 0xFFF) if known is not None else None
-    return instruction if instruction is not None and m.rip not in m.armed else _fetch_slowly(m)
+    page = m.translations.fetches.get(rip >> 12)
+    if page is not None and (instruction := page.get(rip & 0xFFF)) is not None and rip not in m.armed:
+        return instruction
+    return _fetch_slowly(m)
 
 
 def _fetch_slowly(m: Machine) -> Instruction:

@@ -7,7 +7,7 @@ from typing import Final
 from reference.descriptors import Segment
 from reference.machine import Machine, Translations
 
-_OWN: Final = ("arrivals", "code_frames", "copied", "deliveries", "dr", "gpr", "pending", "undefined_words")
+_OWN: Final = ("arrivals", "code_frames", "copied", "deliveries", "dr", "gpr", "paging_structures", "pending", "undefined_words")
 """Lists, sets and dictionaries of values that never change themselves."""
 _BUILT: Final = ("ldtr", "pages", "segments", "supervisor", "system", "tr", "translations", "user", "user32")
 _SHARED: Final = tuple(name for name in Machine.__slots__ if name not in _OWN and name not in _BUILT)

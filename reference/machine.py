@@ -88,6 +88,7 @@ class Machine:
         "next_arrival",
         "nmi_blocked",
         "pages",
+        "paging_structures",
         "pending",
         "profile",
         "repeating",
@@ -191,6 +192,8 @@ class Machine:
         """One of them has a length that the manual gives no meaning."""
         self.code_frames: set[int] = set()
         """Physical pages that instructions were fetched from: a write to one empties `fetches`."""
+        self.paging_structures: dict[int, tuple[int, int, int]] = {}
+        """Where the upper levels of the page tables lead, by bits 47:21 of an address (SDM Vol. 3A, 5.10.3)."""
         self.user = Translations(user=True)
         self.user32 = Translations(user=True)
         """Those of compatibility mode; instructions are found in `fetches` by EIP, so CS must be flat."""
@@ -265,6 +268,7 @@ def set_rflags(m: Machine, value: int) -> None:
 
 def access_rules_changed(m: Machine) -> None:
     """Forget every translation: a control register, RFLAGS.AC or a debug register changed what an access has to check."""
+    m.paging_structures.clear()
     enabled = [(n, m.dr7 >> 16 + 4 * n & 3, m.dr7 >> 18 + 4 * n & 3) for n in range(4) if m.dr7 >> 2 * n & 3]
     watched = any(kind for _, kind, _ in enabled)
     m.armed = frozenset(m.dr[n] for n, kind, _ in enabled if not kind)

@@ -60,31 +60,44 @@ def translate(m: Machine, linear: int, access: int, user: bool, implicit: bool =
     `user` is a user-mode access (CPL 3 and not implicit); `implicit` a supervisor access to a system structure, for which
     RFLAGS.AC does not lift SMAP (SDM Vol. 3A, 5.6.1).
     """
-    reserved = _reserved(m)
-    common, combined = MASK64, 0
-    table = m.cr3 & ADDRESS
-    pages = m.pages
-    for shift in _SHIFTS:
-        page = pages.get(table >> 12) or page_of(m, table >> 12)
-        entry: int = _QWORD.unpack_from(page, (linear >> shift & 0x1FF) * 8)[0]
-        if not entry & PRESENT:
-            raise _page_fault(m, linear, access, user, 0, "SDM Vol. 3A, 5.7: the translation is not present")
-        if entry & reserved or (shift == 39 and entry & PAGE_SIZE):
-            rule = "SDM Vol. 3A, 5.7: a reserved bit is set in a paging-structure entry"
-            raise _page_fault(m, linear, access, user, ERROR_PRESENT | ERROR_RESERVED, rule)
-        if entry & PAGE_SIZE and shift != 12:
+    table, common, combined = m.paging_structures.get(linear >> 21) or _walk_to_page_table(m, linear, access, user)
+    entry = _entry(m, table, linear, 12, access, user)
+    common &= entry
+    _check_rights(m, linear, access, user, implicit, common, combined | entry)
+
+    if not common & ACCESSED or (access == WRITE and not entry & DIRTY):
+        _mark(m, linear, access)
+    return (entry & ADDRESS) >> 12
+
+
+_SHIFTS: Final = (39, 30, 21, 12)
+
+
+def _walk_to_page_table(m: Machine, linear: int, access: int, user: bool) -> tuple[int, int, int]:
+    """(address of the page table, bits set in all entries on the way, bits set in any); kept, where nothing has to be marked any more."""
+    table, common, combined = m.cr3 & ADDRESS, MASK64, 0
+    for shift in _SHIFTS[:3]:
+        entry = _entry(m, table, linear, shift, access, user)
+        if entry & PAGE_SIZE:
             raise NotModelled("large page")
         common &= entry
         combined |= entry
         table = entry & ADDRESS
-    _check_rights(m, linear, access, user, implicit, common, combined)
-
-    if not common & ACCESSED or (access == WRITE and not entry & DIRTY):
-        _mark(m, linear, access)
-    return table >> 12
+    if common & ACCESSED:
+        m.paging_structures[linear >> 21] = table, common, combined
+    return table, common, combined
 
 
-_SHIFTS: Final = (39, 30, 21, 12)
+def _entry(m: Machine, table: int, linear: int, shift: int, access: int, user: bool) -> int:
+    """One entry on the way, present and without a reserved bit (SDM Vol. 3A, 5.7)."""
+    page = m.pages.get(table >> 12) or page_of(m, table >> 12)
+    entry: int = _QWORD.unpack_from(page, (linear >> shift & 0x1FF) * 8)[0]
+    if not entry & PRESENT:
+        raise _page_fault(m, linear, access, user, 0, "SDM Vol. 3A, 5.7: the translation is not present")
+    if entry & _reserved(m) or (shift == 39 and entry & PAGE_SIZE):
+        rule = "SDM Vol. 3A, 5.7: a reserved bit is set in a paging-structure entry"
+        raise _page_fault(m, linear, access, user, ERROR_PRESENT | ERROR_RESERVED, rule)
+    return entry
 
 
 def _mark(m: Machine, linear: int, access: int) -> None:

@@ -18,6 +18,7 @@ from reference.machine import Machine
 from reference.paging import ERROR_WRITE
 
 _SOFTWARE_INTERRUPTS: Final = frozenset({Mnemonic.INT, Mnemonic.INT3, Mnemonic.INT1})
+_TRAP_OR_RESUME: Final = TF | RF
 _KEEPS_RESUME: Final = frozenset({Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ})
 
 
@@ -55,14 +56,14 @@ def step(m: Machine) -> bool:
         return True
     if m.halted:
         return False
+    here = m.rip
     try:
-        instruction = fetch(m)
+        instruction = fetch(m, here)
     except Fault as fault:
         m.fault_at_fetch = True
         _fault(m, fault)
         return True
-    watched = m.rflags & (TF | RF)
-    here = m.rip
+    watched = m.rflags & _TRAP_OR_RESUME
     try:
         m.rip = instruction.execute(m, instruction, (here + instruction.length) & MASK64)
     except Fault as fault:
@@ -70,7 +71,8 @@ def step(m: Machine) -> bool:
         _fault(m, fault)
         return True
     m.retired += 1
-    m.repeating = instruction.repeat and m.rip == here
+    if instruction.repeat or m.repeating:
+        m.repeating = instruction.repeat and m.rip == here
     if watched or m.sheltered or instruction.traps_by_result:
         _settle(m, instruction, watched)
     return True

@@ -19,7 +19,7 @@ from reference.machine import Machine
 _MEMORY: Final = {"copied", "pages", "undefined_words"}
 _HISTORY: Final = {"deliveries", "fault_at_fetch", "last_fault", "retired"}
 _FIXED: Final = {"end_vector", "limit", "profile"}
-_CACHES: Final = {"code_frames", "supervisor", "system", "translations", "user", "user32"}
+_CACHES: Final = {"code_frames", "paging_structures", "supervisor", "system", "translations", "user", "user32"}
 _EVENTS_TO_COME: Final = {"arrivals", "machine_check_in_progress", "next_arrival"}
 """Equal where none is to come: that a machine check is in progress matters to the next one only."""
 _STATE: Final = tuple(sorted(set(Machine.__slots__) - _MEMORY - _HISTORY - _FIXED - _CACHES - _EVENTS_TO_COME))

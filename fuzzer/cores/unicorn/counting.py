@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import groupby, islice
 from operator import eq
 
 from fuzzer.cores.unicorn.inspector import Inspector
@@ -21,18 +21,18 @@ def count_retired(addresses: tuple[int, ...], last: int, rip: int, inspector: In
     """
     if last != addresses[0] and not any(map(eq, addresses, islice(addresses, 1, None))):
         return len(addresses)
-    previous = before = last
-    passes = 0
-    for position, address in enumerate(addresses):
-        if address != previous:
-            before = previous
-        else:
-            following = addresses[position + 1] if position + 1 < len(addresses) else rip
+    before, passes, begun = last, 0, 0
+    for address, group in groupby(addresses):
+        length = sum(1 for _ in group)
+        begun += length
+        if begun == length and address == last:
+            length += 1
+        if length > 1:
             if inspector.begins_again(address):
-                passes += 1
-            elif following != address and inspector.repeats(address):
+                passes += length - 1
+            elif (begun < len(addresses) or rip != address) and inspector.repeats(address):
                 passes += 1
                 if exact and before >= 0 and inspector.opens_shadow(before):
                     raise UncountableError
-        previous = address
+        before = address
     return len(addresses) - passes

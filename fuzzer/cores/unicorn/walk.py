@@ -42,9 +42,10 @@ class Walker:
         self.cr0 = self.cr3 = self.cr4 = self.efer = 0
 
     def set_rules(self, cr0: int, cr3: int, cr4: int, efer: int) -> None:
-        """Take the registers that decide about accesses, and forget what was looked up under others."""
-        self.cr0, self.cr3, self.cr4, self.efer = cr0, cr3, cr4, efer
-        self._known.clear()
+        """Take the registers that decide about accesses, and forget what was looked up under others. No target maps its page tables."""
+        if (cr0, cr3, cr4, efer) != (self.cr0, self.cr3, self.cr4, self.efer):
+            self.cr0, self.cr3, self.cr4, self.efer = cr0, cr3, cr4, efer
+            self._known.clear()
 
     def physical(self, linear: int, write: bool, mark: bool = True) -> int:
         """The physical address of one byte, walked for once a page until the rules change."""
