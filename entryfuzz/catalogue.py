@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from entryfuzz.disassembly import Line, Symbols
 from fuzzer.build import build
 from fuzzer.case import Case
+from fuzzer.cores.core import CoreError
 from fuzzer.targets.target import Target
 from reference.profiles import PROFILES
 
+if TYPE_CHECKING:
+    from fuzzer.cores.registry import CoreInfo
+
 
 def core_rows() -> list[dict[str, Any]]:
-    """Every core: name, installed version, whether the engine delivers events itself, and why it cannot be used."""
+    """Every core: its engine's version, whether it can be used, who delivers events, the package that brings it, and what is missing."""
     from fuzzer.cores.registry import CORES
 
-    rows: list[dict[str, Any]] = []
-    for name, info in CORES.items():
-        version, reason = info.available()
-        delivers = info.load().delivers_events if version else None
-        rows.append({"name": name, "package": info.package, "version": version, "delivers_events": delivers, "reason": reason})
-    return rows
+    return [_core_row(info) for info in CORES.values()]
+
+
+def _core_row(info: CoreInfo) -> dict[str, Any]:
+    version, reason = info.available()
+    core = None
+    if version is not None:
+        try:
+            core = info.load()
+        except CoreError as error:
+            reason = str(error)
+    return {
+        "name": info.name,
+        "version": version,
+        "available": core is not None,
+        "delivers_events": core.delivers_events if core else None,
+        "package": info.package,
+        "reason": reason,
+    }
 
 
 def target_row(target: Target) -> dict[str, Any]:

@@ -20,8 +20,9 @@ def fuzz_with_progress(settings: Settings) -> Summary:
     """Run a campaign to its end, telling how it goes."""
     from workers.local import run_campaign
 
-    find_core(settings.core)
-    note(f"fuzzing {', '.join(settings.targets)} on {settings.core}, seed {settings.seed}, results in {settings.database}")
+    for name in settings.cores:
+        find_core(name)
+    note(f"fuzzing {', '.join(settings.targets)} on {', '.join(settings.cores)}, seed {settings.seed}, results in {settings.database}")
     if not sys.stderr.isatty():
         return run_campaign(settings, _Lines(settings))
     with console(error=True).status("starting") as status:

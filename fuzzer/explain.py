@@ -1,7 +1,7 @@
 """Why two runs differ: the first step at which they part, the instruction there, and the rule that decides.
 
-Both sides run one boundary at a time. What the step did on each side makes the signature, so that all cases with one cause
-come together, whatever their values.
+Both sides run one boundary at a time (`alignment` puts their steps beside each other). What the step did on each side makes the
+signature, so that all cases with one cause come together, whatever their values.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from iced_x86 import Decoder, DecoderError, DecoderOptions, Formatter, FormatterSyntax
 from iced_x86 import Instruction as Decoded
 
+from fuzzer.alignment import beside
 from fuzzer.compare import Difference, state_differences
 from fuzzer.cores.core import Core
 from fuzzer.signature import Parting, Signature, sign
 from fuzzer.view import linear_bytes
 from reference.decode import LONGEST
 from reference.image import REGISTER_INDEX, End, Image, Step
-from reference.trace import trace
 
 _RIP = REGISTER_INDEX["rip"]
 _CR3 = REGISTER_INDEX["cr3"]
@@ -40,8 +40,8 @@ class Explanation:
 def explain(image: Image, core: Core) -> Explanation | None:
     """Run both sides in step until they part; None if they never do."""
     before: Step | None = None
-    for number, (spec, other) in enumerate(zip(trace(image), core.trace(image), strict=False)):
-        differences = _step_differences(image, spec, other)
+    for number, (spec, other) in enumerate(beside(image, core)):
+        differences = step_differences(image, spec, other)
         if differences:
             return _explanation(image, core, number, before or spec, spec, other, differences)
         if spec.end is End.NOT_MODELLED:
@@ -50,7 +50,8 @@ def explain(image: Image, core: Core) -> Explanation | None:
     return None
 
 
-def _step_differences(image: Image, spec: Step, other: Step) -> tuple[Difference, ...]:
+def step_differences(image: Image, spec: Step, other: Step) -> tuple[Difference, ...]:
+    """What two runs show differently at one step; nothing where one of them has left what can be compared."""
     if spec.end is End.NOT_MODELLED or other.end is End.UNSUPPORTED:
         return ()
     found, _ = state_differences(image, spec.registers, spec.memory, other.registers, other.memory, spec.undefined)

@@ -81,7 +81,7 @@ def _memory_fields(spec: Step, difference: Difference) -> list[str]:
     region, offset = difference.field.removeprefix("memory:").rsplit("+", 1)
     if spec.delivered:
         last = spec.delivered[-1]
-        base = spec.registers[REGISTER_INDEX["rsp"]] & 0xFFF
+        base = (last.frame or spec.registers[REGISTER_INDEX["rsp"]]) & 0xFFF
         word = ((int(offset, 16) & 0xFFF) - base) // 8 - (1 if last.error_code is not None else 0)
         if word == -1 and last.error_code is not None:
             return ["frame.error_code"]

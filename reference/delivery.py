@@ -180,7 +180,7 @@ def push_frame(m: Machine, frame: int, words: list[int]) -> None:
 
 def _switch(m: Machine, gate: Gate, code: Descriptor, cpl: int, frame: int, entry: Entry) -> None:
     """The part that cannot fault: CS, SS, RSP, RIP and RFLAGS of the handler."""
-    m.deliveries.append(Delivery(m.retired, entry.vector, entry.error_code, entry.rip, m.cpl))
+    m.deliveries.append(Delivery(m.retired, entry.vector, entry.error_code, entry.rip, m.cpl, frame))
     if cpl < m.cpl:
         # A null selector with RPL = the new CPL (SDM Vol. 3A, 7.14.2).
         m.segments[SS] = Segment.null(cpl)

@@ -114,6 +114,8 @@ class Delivery:
     """The return address in the frame."""
     cpl: int
     """The privilege level that was interrupted."""
+    frame: int = field(default=0, compare=False)
+    """RSP as the handler begins, the address of the lowest word that was pushed; 0 from who does not say."""
 
 
 @dataclass(frozen=True, slots=True)

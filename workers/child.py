@@ -1,33 +1,35 @@
-"""The process that an engine lives in: it takes work from a pipe and answers with results."""
+"""The process that engines live in: it takes work from a pipe and answers with results."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from fuzzer.cores.registry import CORES
+from fuzzer.cores.registry import load
 from fuzzer.targets.registry import register
 from fuzzer.targets.target import Target
 
 NO_CASE = -1
-"""Told as the number of a case where the engine has nothing to do."""
+"""Told as the number of a case where no engine has anything to do."""
+Starting = Callable[[int, int], None]
+"""Is told the number of a case and the place of the core, among those of the process, that runs it next."""
 
 
-def serve(pipe: Connection, core_name: str, current: Any, targets: Sequence[Target] = ()) -> None:
-    """Do work until the pipe is closed; `current` always holds the number of the case that is being run, `targets` are people's own."""
+def serve(pipe: Connection, core_names: Sequence[str], current: Any, targets: Sequence[Target] = ()) -> None:
+    """Do work until the pipe is closed; `current` always holds which case is being run and on which core, `targets` are people's own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for target in targets:
         register(target)
-    core = CORES[core_name].load()
+    cores = [load(name) for name in core_names]
 
-    def starting(number: int) -> None:
-        current.value = number
+    def starting(number: int, place: int) -> None:
+        current[:] = (number, place)
 
     while True:
         try:
             work = pipe.recv()
         except EOFError:
             return
-        pipe.send(work.run(core, starting))
+        pipe.send(work.run(cores, starting))

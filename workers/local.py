@@ -24,7 +24,7 @@ class Settings:
     """What to fuzz and for how long: until `cases` have run, or until `seconds` have passed."""
 
     targets: tuple[str, ...]
-    core: str
+    cores: tuple[str, ...]
     seed: int
     cases: int | None
     seconds: float | None
@@ -74,11 +74,11 @@ def run_campaign(settings: Settings, on_progress: Callable[[Progress], None] | N
 
 
 def _new_campaign(settings: Settings) -> NewCampaign:
-    version, _ = CORES[settings.core].available()
+    versions = [CORES[name].available()[0] or "" for name in settings.cores]
     return NewCampaign(
         targets=settings.targets,
-        core=settings.core,
-        core_version=version or "",
+        core=", ".join(settings.cores),
+        core_version=", ".join(versions),
         profiles=settings.profiles,
         seed=settings.seed,
         slice_cases=SLICE_CASES,
@@ -92,7 +92,7 @@ def _run_slices(settings: Settings, engine: Engine, campaign: int, begun: float,
     following = 0
     seen: set[str] = set()
     cases = not_modelled = crashes = 0
-    with Pool[SliceResult](settings.jobs, settings.core) as pool:
+    with Pool[SliceResult](settings.jobs, settings.cores) as pool:
         for result in pool.run(_slices(settings, begun)):
             waiting[result.number] = result
             while following in waiting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from db.records import NewCase, NewFinding, SliceResult
@@ -23,7 +23,7 @@ from fuzzer.sweep.sweep import sweep_path
 from fuzzer.targets.registry import TARGETS
 from reference.image import End, Event, Image, Observation, Step
 from reference.run import run
-from workers.child import NO_CASE
+from workers.child import NO_CASE, Starting
 from workers.findings import bucket_of, new_finding, where
 
 
@@ -41,13 +41,14 @@ class PathWork:
     depth: int
     lost: tuple[tuple[int, End], ...] = ()
 
-    def without(self, case: int, end: End) -> PathWork:
-        """The same path, with the knowledge that one case cannot be run here."""
+    def without(self, case: int, place: int, end: End) -> PathWork:
+        """The same path, with the knowledge that one case cannot be run here; a path is for one core."""
         return replace(self, lost=(*self.lost, (case, end)))
 
-    def run(self, core: Core, starting: Callable[[int], None]) -> PathFound:
-        """Sweep the path; `starting` is told the number of each case before the engine runs it."""
+    def run(self, cores: Sequence[Core], starting: Starting) -> PathFound:
+        """Sweep the path on the one core there is; `starting` is told the number of each case before the engine runs it."""
         begun = time.monotonic()
+        (core,) = cores
         watched = _Watched(core, starting, dict(self.lost))
         result = sweep_path(TARGETS[self.target], build, self.scenario, self.profile, self.kinds, self.depth, watched, self.second)
         findings = [*(_diverging(each, watched) for each in result.divergences), *(_breaking(each) for each in result.breaches)]
@@ -92,7 +93,7 @@ class _Watched:
     The cases of a path differ in their events only, and come in the same order each time.
     """
 
-    def __init__(self, core: Core, starting: Callable[[int], None], lost: dict[int, End]) -> None:
+    def __init__(self, core: Core, starting: Starting, lost: dict[int, End]) -> None:
         self.name, self.version, self.delivers_events = core.name, core.version, core.delivers_events
         self._core = core
         self._starting = starting
@@ -106,16 +107,16 @@ class _Watched:
             if number in self._lost:
                 yield Observation(self._lost[number], detail="the engine's process was lost")
                 continue
-            self._starting(number)
+            self._starting(number, 0)
             observation = next(iter(self._core.run([image])))
-            self._starting(NO_CASE)
+            self._starting(NO_CASE, 0)
             yield observation
 
     def trace(self, image: Image) -> Iterator[Step]:
         """Run an image in steps, which an engine may fail to survive as well."""
-        self._starting(self._numbers[image.events])
+        self._starting(self._numbers[image.events], 0)
         yield from self._core.trace(image)
-        self._starting(NO_CASE)
+        self._starting(NO_CASE, 0)
 
 
 def _diverging(found: Divergence, core: Core) -> tuple[NewFinding, int]:

@@ -1,17 +1,17 @@
-"""Processes that do pieces of work, one engine each; one that dies or hangs is replaced, and the case that did it is known."""
+"""Processes that do pieces of work, each with its own engines; one that dies or hangs is replaced, and the case that did it is known."""
 
 from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from fuzzer.cores.core import Core, CoreError
 from fuzzer.targets.registry import own
 from reference.image import End
-from workers.child import NO_CASE, serve
+from workers.child import NO_CASE, Starting, serve
 
 HANG_SECONDS = 20.0
 """A case takes milliseconds; one that takes this long never ends."""
@@ -22,21 +22,20 @@ R_co = TypeVar("R_co", covariant=True)
 class Work(Protocol[R_co]):
     """A piece of work for one process: numbered cases, the same each time."""
 
-    def run(self, core: Core, starting: Callable[[int], None]) -> R_co:
-        """Do it; `starting` is told the number of each case before the engine runs it."""
+    def run(self, cores: Sequence[Core], starting: Starting) -> R_co:
+        """Do it; `starting` is told the number of each case before an engine runs it."""
         ...
 
-    def without(self, case: int, end: End) -> Self:
-        """The same, with the knowledge that one case cannot be run here."""
+    def without(self, case: int, place: int, end: End) -> Self:
+        """The same, with the knowledge that one case cannot be run on the core of that place."""
         ...
 
 
 class Pool(Generic[R]):
     """A fixed number of processes; use it as a context manager."""
 
-    def __init__(self, jobs: int, core: str) -> None:
-        self._core = core
-        self._members: list[_Member[R]] = [_Member(core) for _ in range(jobs)]
+    def __init__(self, jobs: int, cores: Sequence[str]) -> None:
+        self._members: list[_Member[R]] = [_Member(cores) for _ in range(jobs)]
 
     def __enter__(self) -> Self:
         return self
@@ -66,33 +65,33 @@ class Pool(Generic[R]):
 class _Member(Generic[R]):
     """One process, and the work it has."""
 
-    def __init__(self, core: str) -> None:
-        self._core = core
+    def __init__(self, cores: Sequence[str]) -> None:
+        self._cores = tuple(cores)
         self.work: Work[R] | None = None
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._current: Any = context.Value("q", NO_CASE, lock=False)
+        self._current: Any = context.Array("q", (NO_CASE, 0), lock=False)
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, self._core, self._current, own()), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, self._cores, self._current, own()), daemon=True)
         self._process.start()
         theirs.close()
 
     def take(self, work: Work[R] | None) -> None:
         """Begin a piece of work, if there is one."""
         self.work = work
-        self._current.value = NO_CASE
-        self._watched, self._since = NO_CASE, time.monotonic()
+        self._current[:] = (NO_CASE, 0)
+        self._watched, self._since = (NO_CASE, 0), time.monotonic()
         if work is not None:
             self.pipe.send(work)
 
     def hangs(self) -> bool:
         """Whether the same case has been running for too long."""
-        current = self._current.value
+        current = tuple(self._current)
         if current != self._watched:
             self._watched, self._since = current, time.monotonic()
-        return current != NO_CASE and time.monotonic() - self._since > HANG_SECONDS
+        return current[0] != NO_CASE and time.monotonic() - self._since > HANG_SECONDS
 
     def result(self) -> R | None:
         """The result of the work; None if the process was lost, which then tries again without the case that it died of."""
@@ -109,14 +108,14 @@ class _Member(Generic[R]):
         return None
 
     def _replace(self, end: End) -> None:
-        case = self._current.value
+        case, place = self._current
         work = self.work
         self.stop()
         if case == NO_CASE or work is None:
-            said = "what it said is on stderr, and `entryfuzz cores list` shows whether it works"
-            raise CoreError(f"{self._core}: its process ended outside any case; {said}")
+            said = "what it said is on stderr, and `entryfuzz cores list` shows whether they work"
+            raise CoreError(f"{', '.join(self._cores)}: their process ended outside any case; {said}")
         self._start()
-        self.take(work.without(case, end))
+        self.take(work.without(case, place, end))
 
     def stop(self) -> None:
         """End the process, whatever it does."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from db.records import NewFinding, SliceResult
 from fuzzer.build import build
@@ -17,18 +18,18 @@ from fuzzer.generate.generator import generate
 from fuzzer.signature import of_crash, of_parting_unseen
 from reference.image import End, Image, Observation
 from reference.run import run
-from workers.child import NO_CASE
+from workers.child import NO_CASE, Starting
 from workers.findings import new_finding, where
 
 BATCH = 50
-"""Cases that the specification runs before the core runs them."""
+"""Cases that the specification runs before each core runs them: they drive each other out of the caches."""
 EXAMPLES = 3
 """Cases kept for each signature of a slice: the smallest ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Cases `first` to `first + count - 1` of a target; `lost` are those that took the engine's process with them, and how."""
+    """Cases `first` to `first + count - 1` of a target; `lost` are those that took their process with them, on which core, and how."""
 
     number: int
     target: str
@@ -36,15 +37,15 @@ class Slice:
     seed: int
     first: int
     count: int
-    lost: tuple[tuple[int, End], ...] = ()
+    lost: tuple[tuple[int, int, End], ...] = ()
 
-    def without(self, case: int, end: End) -> Slice:
-        """The same slice, with the knowledge that one case cannot be run here."""
-        return replace(self, lost=(*self.lost, (case, end)))
+    def without(self, case: int, place: int, end: End) -> Slice:
+        """The same slice, with the knowledge that one case cannot be run on the core of that place."""
+        return replace(self, lost=(*self.lost, (case, place, end)))
 
-    def run(self, core: Core, starting: Callable[[int], None]) -> SliceResult:
+    def run(self, cores: Sequence[Core], starting: Starting) -> SliceResult:
         """What it finds."""
-        return run_slice(self, core, starting)
+        return run_slice(self, cores, starting)
 
 
 @dataclass(slots=True)
@@ -67,17 +68,17 @@ class _Tally:
         del kept[EXAMPLES:]
 
 
-def run_slice(work: Slice, core: Core, starting: Callable[[int], None]) -> SliceResult:
-    """Run every case of a slice on the specification and on `core`; `starting` is told the number of each before the engine runs it."""
+def run_slice(work: Slice, cores: Sequence[Core], starting: Starting) -> SliceResult:
+    """Run every case of a slice on the specification and on each core; `starting` is told the number of each before an engine runs it."""
     begun = time.monotonic()
     tally = _Tally()
-    lost = dict(work.lost)
     numbers = range(work.first, work.first + work.count)
     for first in range(0, work.count, BATCH):
-        starting(NO_CASE)
-        for trial in list(_specified(work, numbers[first : first + BATCH], tally)):
-            starting(trial.number)
-            _run_on_core(trial, core, tally, lost.get(trial.number))
+        starting(NO_CASE, 0)
+        trials = list(_specified(work, numbers[first : first + BATCH], tally))
+        for place, core in enumerate(cores):
+            lost = {case: end for case, on, end in work.lost if on == place}
+            _run_on_core(trials, core, tally, lost, partial(_starting_on, starting, place))
     findings = [finding for kept in tally.examples.values() for finding in kept]
     return SliceResult(
         number=work.number,
@@ -89,6 +90,10 @@ def run_slice(work: Slice, core: Core, starting: Callable[[int], None]) -> Slice
         hits=tally.hits,
         findings=findings,
     )
+
+
+def _starting_on(starting: Starting, place: int, number: int) -> None:
+    starting(number, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +118,40 @@ def _specified(work: Slice, numbers: Iterable[int], tally: _Tally) -> Iterator[_
             yield _Trial(number, case, image, spec)
 
 
-def _run_on_core(trial: _Trial, core: Core, tally: _Tally, lost: End | None) -> None:
-    case, image, spec = trial.case, trial.image, trial.spec
-    if lost is End.UNSUPPORTED:
+def _run_on_core(trials: Sequence[_Trial], core: Core, tally: _Tally, lost: Mapping[int, End], starting: Callable[[int], None]) -> None:
+    """Run cases on a core, as one batch, without those that it is known not to survive."""
+    coming = core.run([trial.image for trial in trials if trial.number not in lost])
+    diverging = []
+    for trial in trials:
+        starting(trial.number)
+        if trial.number in lost:
+            _note_lost(trial, core, tally, lost[trial.number])
+            continue
+        observation = next(coming)
+        comparison = compare(trial.image, trial.spec, observation)
+        tally.tolerated.update(comparison.tolerated)
+        if observation.end is End.UNSUPPORTED:
+            tally.not_modelled[f"{core.name}: {observation.detail}"] += 1
+        if comparison.differences:
+            diverging.append((trial, observation, comparison))
+    for trial, observation, comparison in diverging:
+        starting(trial.number)
+        tally.crashes += observation.end is End.CORE_ERROR
+        explanation = explain(trial.image, core)
+        signature = explanation.signature if explanation else of_parting_unseen(core.name, trial.case.profile, comparison.differences)
+        tally.add(new_finding(trial.case, trial.image, core, trial.spec, observation, comparison, signature, where(explanation)))
+
+
+def _note_lost(trial: _Trial, core: Core, tally: _Tally, end: End) -> None:
+    """Count a case that took its process with it."""
+    if end is End.UNSUPPORTED:
         tally.not_modelled[f"{core.name}: the adapter failed"] += 1
         return
-    if lost is not None:
-        tally.crashes += 1
-        observation = Observation(lost, detail="the engine's process was lost")
-        signature = of_crash(core.name, case.profile, lost)
-        tally.add(new_finding(case, image, core, spec, observation, compare(image, spec, observation), signature, ""))
-        return
-    observation = next(iter(core.run([image])))
-    comparison = compare(image, spec, observation)
-    tally.tolerated.update(comparison.tolerated)
-    if observation.end is End.UNSUPPORTED:
-        tally.not_modelled[f"{core.name}: {observation.detail}"] += 1
-    if comparison.differences:
-        tally.crashes += observation.end is End.CORE_ERROR
-        explanation = explain(image, core)
-        signature = explanation.signature if explanation else of_parting_unseen(core.name, case.profile, comparison.differences)
-        tally.add(new_finding(case, image, core, spec, observation, comparison, signature, where(explanation)))
+    tally.crashes += 1
+    case, image, spec = trial.case, trial.image, trial.spec
+    observation = Observation(end, detail="the engine's process was lost")
+    signature = of_crash(core.name, case.profile, end)
+    tally.add(new_finding(case, image, core, spec, observation, compare(image, spec, observation), signature, ""))
 
 
 def plan(targets: Sequence[str], profiles: tuple[str, ...], seed: int, size: int, number: int) -> Slice:

@@ -128,7 +128,7 @@ def _results(settings: SweepSettings, works: list[PathWork]) -> Iterator[PathFou
     waiting: dict[int, PathFound] = {}
     following = iter(order)
     wanted = next(following, None)
-    with Pool[PathFound](min(settings.jobs, len(works)), settings.core) as pool:
+    with Pool[PathFound](min(settings.jobs, len(works)), [settings.core]) as pool:
         for result in pool.run(iter(works)):
             waiting[result.number] = result
             while wanted in waiting:

@@ -17,7 +17,12 @@ _SEED_BITS = 32
     "--target", "targets", type=TARGET, multiple=True, metavar="TARGET", help="A target to fuzz; may be given again. All if left out."
 )
 @click.option(
-    "--core", type=CORE, default=DEFAULT_CORE, metavar="CORE", show_default=True, help="The core to compare with the specification."
+    "--core",
+    "cores",
+    type=CORE,
+    multiple=True,
+    metavar="CORE",
+    help="A core to compare with the specification; may be given again: all run the same cases. unicorn if left out.",
 )
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after this time; 60 without --cases.")
 @click.option("--cases", type=click.IntRange(min=1), help="Stop after this many cases.")
@@ -30,7 +35,7 @@ _SEED_BITS = 32
 @json_option
 def fuzz(
     targets: tuple[str, ...],
-    core: str,
+    cores: tuple[str, ...],
     seconds: float | None,
     cases: int | None,
     seed: int | None,
@@ -39,7 +44,7 @@ def fuzz(
     database: str,
     as_json: bool,
 ) -> None:
-    """Fuzz targets on a core and on the specification, and store what diverges."""
+    """Fuzz targets on cores and on the specification, and store what diverges."""
     if seconds is not None and cases is not None:
         raise click.UsageError("--seconds and --cases both say when to stop; give one.", click.get_current_context())
 
@@ -54,7 +59,7 @@ def fuzz(
         raise click.UsageError(f"no generator makes cases for {own}; targets add tries all of its paths.", click.get_current_context())
     settings = Settings(
         targets=tuple(dict.fromkeys(targets)) or tuple(GENERATORS),
-        core=core,
+        cores=tuple(dict.fromkeys(cores)) or (DEFAULT_CORE,),
         seed=secrets.randbits(_SEED_BITS) if seed is None else seed,
         cases=cases,
         seconds=DEFAULT_SECONDS if seconds is None and cases is None else seconds,

@@ -49,7 +49,8 @@ def summary_json(result: Summary, settings: Settings) -> dict[str, Any]:
     return {
         "campaign": result.campaign_id,
         "targets": list(settings.targets),
-        "core": settings.core,
+        "core": ", ".join(settings.cores),
+        "cores": list(settings.cores),
         "profiles": list(settings.profiles),
         "seed": settings.seed,
         "jobs": settings.jobs,

@@ -66,10 +66,10 @@ def counts(title: str, values: Mapping[str, int]) -> Table:
 
 def cores(rows: Iterable[Mapping[str, Any]]) -> Table:
     """A line for each core."""
-    result = table("core", "version", "events delivered by", "")
+    result = table("core", "version", "events delivered by", "package", "")
     for row in rows:
         by = "" if row["delivers_events"] is None else ("the engine" if row["delivers_events"] else "its adapter")
-        result.add_row(row["name"], row["version"] or "-", by, row["reason"])
+        result.add_row(row["name"], row["version"] or "-", by, row["package"], row["reason"])
     return result
 
 

@@ -1,4 +1,4 @@
-"""The cores there are: loaded when asked for, so that listing them needs no engine."""
+"""The cores there are, this project's and those that other packages bring: loaded when asked for, so that listing them needs no engine."""
 
 from __future__ import annotations
 
@@ -7,23 +7,40 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
 
-from fuzzer.cores.core import Core
+from fuzzer.cores.core import Core, CoreError
+
+GROUP: Final = "entryfuzz.cores"
+"""The entry-point group in which another package names its core: a class, or anything that makes a `Core` when called."""
+
+Probe = Callable[[], tuple[str | None, str]]
+"""(version of the engine, empty string), or (None, what is missing and how to get it)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoreInfo:
-    """A core by name: the package that brings its engine, and how to make one."""
+    """A core by name: the package that brings its engine, how to make one, and how to find out whether it can be made."""
 
     name: str
     package: str
     load: Callable[[], Core]
+    probe: Probe | None = None
+    """Asks for an engine that is not a Python package; without it the version is the package's."""
+    descent: str = ""
+    """The engine that this one was made from, if its agreement with that one proves little."""
 
     def available(self) -> tuple[str | None, str]:
         """(version of the engine, empty string), or (None, what is missing and how to get it)."""
+        if self.probe is not None:
+            return self.probe()
         try:
             return metadata.version(self.package), ""
         except metadata.PackageNotFoundError:
             return None, f"the package {self.package} is not installed; run: pip install {self.package}"
+
+    @property
+    def family(self) -> str:
+        """Equal for engines that share their origin."""
+        return self.descent or self.name
 
 
 def _unicorn() -> Core:
@@ -32,4 +49,26 @@ def _unicorn() -> Core:
     return UnicornCore()
 
 
-CORES: Final = {info.name: info for info in (CoreInfo("unicorn", "unicorn", _unicorn),)}
+_OWN: Final = (CoreInfo("unicorn", "unicorn", _unicorn, descent="qemu"),)
+
+
+def _from_outside(entry: metadata.EntryPoint) -> CoreInfo:
+    """The core that an installed package names."""
+
+    def made() -> Core:
+        try:
+            core: Core = entry.load()()
+        except (ImportError, AttributeError, TypeError) as error:
+            raise CoreError(f"core {entry.name}: {entry.value} cannot be loaded: {error}") from None
+        return core
+
+    return CoreInfo(entry.name, entry.dist.name if entry.dist else entry.value, made)
+
+
+CORES: Final = {info.name: info for info in (*map(_from_outside, metadata.entry_points(group=GROUP)), *_OWN)}
+"""By name, this project's own last: nobody's core takes the place of one of them."""
+
+
+def load(name: str) -> Core:
+    """Make the core of that name; CoreError where its engine is missing or refuses to work."""
+    return CORES[name].load()

@@ -27,17 +27,19 @@ class DyingCore(UnicornCore):
 
     def run(self, images: Sequence[Image]) -> Iterator[Observation]:
         """Run images until the one that is too much."""
-        self.given += 1
-        if self.given == AT + 1 and os.environ[HOW] == "crash":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if self.given == AT + 1 and os.environ[HOW] == "error":
-            raise CoreError("an adapter's mistake")
-        if self.given == AT + 1 and os.environ[HOW] == "hang":
-            time.sleep(600)
-        return super().run(images)
+        for image in images:
+            self.given += 1
+            if self.given == AT + 1 and os.environ[HOW] == "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if self.given == AT + 1 and os.environ[HOW] == "error":
+                raise CoreError("an adapter's mistake")
+            if self.given == AT + 1 and os.environ[HOW] == "hang":
+                time.sleep(600)
+            yield from super().run([image])
 
 
-def serve(pipe: Connection, core_name: str, current: Any, targets: Sequence[Target] = ()) -> None:
+def serve(pipe: Connection, core_names: Sequence[str], current: Any, targets: Sequence[Target] = ()) -> None:
     """What a process of the pool runs instead of `child.serve`: the same, with one core more."""
-    registry.CORES[core_name] = registry.CoreInfo(core_name, "unicorn", DyingCore)
-    child.serve(pipe, core_name, current, targets)
+    for name in core_names:
+        registry.CORES[name] = registry.CoreInfo(name, "unicorn", DyingCore)
+    child.serve(pipe, core_names, current, targets)

@@ -23,9 +23,10 @@ class FragileCore(UnicornCore):
 
     def run(self, images: Sequence[Image]) -> Iterator[Observation]:
         """Run images until one that is too much."""
-        if any(event.boundary == AT for image in images for event in image.events):
-            os.kill(os.getpid(), signal.SIGSEGV)
-        return super().run(images)
+        for image in images:
+            if any(event.boundary == AT for event in image.events):
+                os.kill(os.getpid(), signal.SIGSEGV)
+            yield from super().run([image])
 
 
 def register() -> None:
@@ -33,7 +34,7 @@ def register() -> None:
     registry.CORES[NAME] = registry.CoreInfo(NAME, "unicorn", FragileCore)
 
 
-def serve(pipe: Connection, core_name: str, current: Any, targets: Sequence[Target] = ()) -> None:
+def serve(pipe: Connection, core_names: Sequence[str], current: Any, targets: Sequence[Target] = ()) -> None:
     """What a process of the pool runs instead of `child.serve`: the same, with one core more."""
     register()
-    child.serve(pipe, core_name, current, targets)
+    child.serve(pipe, core_names, current, targets)

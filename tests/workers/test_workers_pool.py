@@ -33,7 +33,7 @@ def test_the_case_that_took_the_process_is_stored_and_the_slice_goes_on(
     monkeypatch.setattr(workers.pool, "HANG_SECONDS", 3.0)
     work = Slice(0, "snippets", ("intel",), 3, 0, 8)
 
-    with Pool(1, dying) as pool:
+    with Pool(1, [dying]) as pool:
         (result,) = pool.run(iter([work]))
 
     lost = [finding for finding in result.findings if finding.bucket.kind == kind]
@@ -45,7 +45,7 @@ def test_the_case_that_took_the_process_is_stored_and_the_slice_goes_on(
 def test_an_error_of_the_adapter_is_no_finding(monkeypatch: pytest.MonkeyPatch, dying: str) -> None:
     monkeypatch.setenv("ENTRYFUZZ_TEST_DEATH", "error")
 
-    with Pool(1, dying) as pool:
+    with Pool(1, [dying]) as pool:
         (result,) = pool.run(iter([Slice(0, "snippets", ("intel",), 3, 0, 8)]))
 
     assert (result.cases, result.crashes) == (8, 0)
@@ -55,7 +55,7 @@ def test_an_error_of_the_adapter_is_no_finding(monkeypatch: pytest.MonkeyPatch, 
 def test_slices_of_two_processes_all_come_back() -> None:
     slices = [Slice(number, "snippets", ("intel",), 3, number * 10, 10) for number in range(5)]
 
-    with Pool(2, "unicorn") as pool:
+    with Pool(2, ["unicorn"]) as pool:
         results = list(pool.run(iter(slices)))
 
     assert sorted(result.number for result in results) == [0, 1, 2, 3, 4]

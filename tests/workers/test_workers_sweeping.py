@@ -87,14 +87,14 @@ def work(**changes: object) -> PathWork:
     return PathWork(**fields | changes)  # type: ignore[arg-type]
 
 
-def ignore(number: int) -> None:
+def ignore(number: int, place: int) -> None:
     pass
 
 
 def test_a_piece_of_work_tells_each_case_before_the_engine_runs_it() -> None:
     told: list[int] = []
 
-    result = work().run(UnicornCore(), told.append)
+    result = work().run([UnicornCore()], lambda number, place: told.append(number))
 
     assert [number for number in told if number >= 0] == list(range(result.path.runs))
     assert told[1::2] == [-1] * result.path.runs, "between cases the engine has nothing to do, and cannot hang"
@@ -102,9 +102,9 @@ def test_a_piece_of_work_tells_each_case_before_the_engine_runs_it() -> None:
 
 @pytest.mark.parametrize(("end", "kind"), [(End.CORE_CRASHED, "crash"), (End.CORE_HUNG, "hang")])
 def test_a_case_that_the_engine_did_not_survive_is_a_finding_and_the_sweep_goes_on(end: End, kind: str) -> None:
-    clean = work().run(UnicornCore(), ignore)
+    clean = work().run([UnicornCore()], ignore)
 
-    result = work().without(3, end).run(UnicornCore(), ignore)
+    result = work().without(3, 0, end).run([UnicornCore()], ignore)
 
     assert result.found.crashes == 1
     assert [finding.bucket.kind for finding in result.found.findings] == [kind]
