@@ -149,7 +149,7 @@ def test_a_planted_wrong_rule_is_found(
     expected = clean(target)
     with copied_reference(tmp_path, "planted_reference") as copy:
         plant(copy)
-        monkeypatch.setattr("fuzzer.explain.trace", copy.module("trace").trace)
+        monkeypatch.setattr("fuzzer.alignment.trace", copy.module("trace").trace)
 
         found = divergences(core, target, copy.module("run").run)
 
@@ -160,7 +160,7 @@ def test_the_copy_without_a_plant_finds_what_the_original_finds(
     core: UnicornCore, clean: Callable[[str], Found], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with copied_reference(tmp_path, "planted_reference") as copy:
-        monkeypatch.setattr("fuzzer.explain.trace", copy.module("trace").trace)
+        monkeypatch.setattr("fuzzer.alignment.trace", copy.module("trace").trace)
         found = divergences(core, "snippets", copy.module("run").run)
 
     assert found == clean("snippets")
