@@ -203,3 +203,29 @@ class SweepPath(Base):
     contract_violations: Mapped[int] = mapped_column(BigInteger)
     divergences: Mapped[int] = mapped_column(BigInteger)
     seconds: Mapped[float]
+
+
+class Verdict(Base):
+    """Who is wrong about a bucket, from the last vote on it."""
+
+    __tablename__ = "verdict"
+    __table_args__ = (Index(None, "verdict"),)
+
+    bucket_id: Mapped[str] = mapped_column(ForeignKey("bucket.id"), primary_key=True)
+    verdict: Mapped[str]
+    why: Mapped[str]
+    expected: Mapped[str]
+    case_digest: Mapped[str] = mapped_column(ForeignKey("case.digest"))
+    judged_at: Mapped[datetime]
+
+
+class Vote(Base):
+    """What one engine did at the step that a verdict is about."""
+
+    __tablename__ = "vote"
+
+    bucket_id: Mapped[str] = mapped_column(ForeignKey("verdict.bucket_id"), primary_key=True)
+    engine: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str]
+    stance: Mapped[str]
+    outcome: Mapped[str]

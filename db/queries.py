@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Row, Select, false, func, select
 
 from db.errors import DatabaseError
-from db.models import Bucket, BucketHits, BucketTarget, Campaign, Case, Finding, Slice
+from db.models import Bucket, BucketHits, BucketTarget, Campaign, Case, Finding, Slice, Verdict
 from db.records import BucketRow, CampaignRow, CampaignTotals, CaseRow, FindingRow
 from db.transactions import reading
 
@@ -24,6 +24,7 @@ def buckets(
     target: str | None = None,
     since: datetime | None = None,
     status: str | None = None,
+    verdict: str | None = None,
     limit: int | None = None,
 ) -> list[BucketRow]:
     """The buckets that fit everything asked for, most hits first; `since` asks for those seen at that moment or later."""
@@ -38,6 +39,8 @@ def buckets(
         query = query.where(Bucket.last_seen >= since)
     if status is not None:
         query = query.where(Bucket.status == status)
+    if verdict is not None:
+        query = query.where(Bucket.id.in_(select(Verdict.bucket_id).where(Verdict.verdict == verdict)))
     return _bucket_rows(engine, query.limit(limit))
 
 
@@ -105,7 +108,7 @@ _FINDING = [column for column in Finding.__table__.columns if column.name != "ca
 
 
 def _bucket_query(*slices: ColumnElement[bool]) -> Select[Any]:
-    """All buckets, with the hits from the slices these conditions name, the number of findings and the targets."""
+    """All buckets, with the hits from the slices these conditions name, the number of findings, the targets and the verdict."""
     hits = (
         select(func.coalesce(func.sum(BucketHits.hits), 0))
         .join(Slice)
@@ -120,7 +123,8 @@ def _bucket_query(*slices: ColumnElement[bool]) -> Select[Any]:
         .scalar_subquery()
         .label("targets")
     )
-    return select(*Bucket.__table__.columns, hits, kept, targets).order_by(hits.desc(), Bucket.id)
+    verdict = select(Verdict.verdict).where(Verdict.bucket_id == Bucket.id).scalar_subquery().label("verdict")
+    return select(*Bucket.__table__.columns, hits, kept, targets, verdict).order_by(hits.desc(), Bucket.id)
 
 
 def _bucket_rows(engine: Engine, query: Select[Any]) -> list[BucketRow]:

@@ -129,6 +129,8 @@ class BucketRow:
     hits: int
     findings: int
     targets: tuple[str, ...]
+    verdict: str | None = None
+    """Who is wrong, by the last vote; None where nobody has voted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from entryfuzz.commands.fuzz import fuzz
 from entryfuzz.commands.mutants import mutants
 from entryfuzz.commands.sweep import sweep
 from entryfuzz.commands.targets import targets
+from entryfuzz.commands.vote import vote
 from entryfuzz.errors import mistakes
 
 EXIT_MISTAKE = 2
@@ -72,5 +73,5 @@ def main() -> None:
         note(problem)
 
 
-for command in (fuzz, sweep, divergences, case, cores, targets, mutants, bench):
+for command in (fuzz, sweep, divergences, vote, case, cores, targets, mutants, bench):
     main.add_command(command)

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 def find_divergence(bucket_id: str, database: str) -> Shown:
     """The bucket whose id begins like this, with all its examples."""
-    from db import queries
+    from db import queries, votes
 
     with opened(database) as engine:
         bucket = queries.bucket(engine, bucket_id)
         if bucket is None:
             raise Mistake(f"{bucket_id}: no bucket of {database} begins like this; see entryfuzz divergences list --db {database}")
         findings = queries.findings(engine, bucket.id)
+        verdict = votes.verdict(engine, bucket.id)
     smallest_case(findings, bucket)
     replayed, note = _replayed(findings[0])
-    return Shown(bucket, findings, replayed, database, note)
+    return Shown(bucket, findings, replayed, database, note, verdict)
 
 
 def _replayed(finding: FindingRow) -> tuple[Replay, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from entryfuzz.commands.options import AREA, CORE, TARGET, database_option, json_option
+from entryfuzz.commands.options import AREA, CORE, TARGET, VERDICT, database_option, json_option
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGO = re.compile(r"(\d{1,6})([mhdw])")
@@ -44,6 +44,7 @@ def divergences() -> None:
 @click.option("--target", type=TARGET, metavar="TARGET", help="Only seen in this target.")
 @click.option("--since", type=Moment(), metavar="WHEN", help="Only seen at this moment or later: 2026-01-31, 12h, 7d.")
 @click.option("--status", metavar="STATUS", help="Only of this status; new ones are open.")
+@click.option("--verdict", type=VERDICT, metavar="VERDICT", help="Only of this verdict: engine-defect, spec-suspect, disputed, adapter.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, those with most hits first.")
 @database_option
 @json_option
@@ -53,6 +54,7 @@ def list_(
     target: str | None,
     since: datetime | None,
     status: str | None,
+    verdict: str | None,
     limit: int | None,
     database: str,
     as_json: bool,
@@ -64,7 +66,7 @@ def list_(
     from entryfuzz.views import listings
 
     with opened(database) as engine:
-        rows = queries.buckets(engine, area=area, core=core, target=target, since=since, status=status, limit=limit)
+        rows = queries.buckets(engine, area=area, core=core, target=target, since=since, status=status, verdict=verdict, limit=limit)
     if as_json:
         print_json([listings.bucket_json(row) for row in rows])
     else:

@@ -62,7 +62,14 @@ def _areas() -> Iterable[str]:
     return AREAS
 
 
+def _verdicts() -> Iterable[str]:
+    from fuzzer.verdict import Verdict
+
+    return [each.value for each in Verdict]
+
+
 TARGET = Name("target", _targets)
 PROFILE = Name("profile", _profiles)
 CORE = Name("core", _cores)
 AREA = Name("area", _areas)
+VERDICT = Name("verdict", _verdicts)

@@ -19,12 +19,14 @@ from entryfuzz.views.route import parting, route
 from entryfuzz.views.start import arrivals, start_state
 from entryfuzz.views.states import EndStates, end_states
 from entryfuzz.views.verdict import frames_of
+from entryfuzz.views.votes import ballot, engines_json
 from fuzzer.case import decode
 from fuzzer.case_json import dump
 from fuzzer.targets.registry import TARGETS
 
 if TYPE_CHECKING:
     from db.records import BucketRow, FindingRow
+    from db.vote_records import VerdictRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Shown:
     replayed: Replay
     database: str
     note: str = ""
+    verdict: VerdictRow | None = None
 
 
 def divergence(shown: Shown) -> Iterator[RenderableType]:
@@ -53,6 +56,9 @@ def divergence(shown: Shown) -> Iterator[RenderableType]:
         yield Text(f"  {shown.note}", style=text.QUIET)
     yield text.heading(f"End states ({finding.core} {finding.core_version})")
     yield end_states(_states(finding, replayed))
+    if shown.verdict is not None:
+        yield text.heading(f"Votes on case {shown.verdict.case_digest[:16]}")
+        yield ballot(shown.verdict)
     yield text.heading("Replay")
     yield Text(f"  {command(shown)}")
 
@@ -68,6 +74,8 @@ def _head(shown: Shown) -> Table:
     table.add_row("expected", bucket.expected)
     table.add_row("observed", Text(bucket.observed, style=text.DIFFERS))
     table.add_row("rule", bucket.rule)
+    if shown.verdict is not None:
+        table.add_row("verdict", f"{shown.verdict.verdict}: {shown.verdict.why}")
     return table
 
 
@@ -89,7 +97,13 @@ def command(shown: Shown) -> str:
 
 def divergence_json(shown: Shown) -> dict[str, Any]:
     """The same for programs: the bucket, and each kept example with its case file."""
-    return bucket_json(shown.bucket) | {"replay": command(shown), "examples": [_example(finding) for finding in shown.findings]}
+    verdict = shown.verdict
+    return bucket_json(shown.bucket) | {
+        "why": verdict.why if verdict else "",
+        "engines": engines_json(verdict) if verdict else {},
+        "replay": command(shown),
+        "examples": [_example(finding) for finding in shown.findings],
+    }
 
 
 def _example(finding: FindingRow) -> dict[str, Any]:

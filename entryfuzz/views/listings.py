@@ -26,9 +26,12 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 def buckets(rows: Iterable[BucketRow]) -> Table:
     """A line for each bucket."""
-    result = table("id", "hits", "area", "kind", "core", "profile", "by", "title", right=("hits",))
+    rows = list(rows)
+    voted = any(row.verdict for row in rows)
+    result = table("id", "hits", "area", "kind", "core", "profile", "by", *(["verdict"] if voted else []), "title", right=("hits",))
     for row in rows:
-        result.add_row(row.id, str(row.hits), row.area, row.kind, row.core, row.profile, row.by, row.title)
+        verdict = [row.verdict or "-"] if voted else []
+        result.add_row(row.id, str(row.hits), row.area, row.kind, row.core, row.profile, row.by, *verdict, row.title)
     return result
 
 
@@ -49,6 +52,7 @@ def bucket_json(row: BucketRow) -> dict[str, Any]:
         "expected": row.expected,
         "observed": row.observed,
         "status": row.status,
+        "verdict": row.verdict,
         "targets": list(row.targets),
         "findings": row.findings,
         "first_seen": row.first_seen.isoformat(),
@@ -56,9 +60,9 @@ def bucket_json(row: BucketRow) -> dict[str, Any]:
     }
 
 
-def counts(title: str, values: Mapping[str, int]) -> Table:
+def counts(title: str, values: Mapping[str, int], unit: str = "cases") -> Table:
     """Names with numbers, the largest first."""
-    result = table(title, "cases", right=("cases",))
+    result = table(title, unit, right=(unit,))
     for name, count in sorted(values.items(), key=lambda item: (-item[1], item[0])):
         result.add_row(name, f"{count:,}")
     return result

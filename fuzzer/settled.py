@@ -1,0 +1,31 @@
+"""Where engines of different origin agree against the specification, and the manual's sentence says that they are wrong together.
+
+An entry is made by reading the manual, never by counting engines. It steers nothing: it is looked up when a verdict is spoken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A cause in the words of signatures; an empty word stands for any."""
+
+    cause: str
+    expected: str
+    observed: str
+    sentence: str
+    """What the manual says, by section."""
+
+
+SETTLED: tuple[Settled, ...] = ()
+
+
+def settled(cause: str, expected: str, observed: str) -> str:
+    """The sentence that settles a cause; nothing where none does."""
+    words = (cause, expected, observed)
+    for entry in SETTLED:
+        if all(word in ("", said) for word, said in zip((entry.cause, entry.expected, entry.observed), words, strict=True)):
+            return entry.sentence
+    return ""

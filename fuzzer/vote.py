@@ -1,0 +1,167 @@
+"""Who is right: the step at which an accused core parts from the specification, shown to other engines.
+
+Each engine runs the case itself. One that agrees with the specification up to that step has a vote on it; one that parts earlier is
+asked again from the state right before the step, as a machine of its own, if the accused still parts there in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from fuzzer.alignment import by_boundary
+from fuzzer.compare import INCOMPARABLE, compare
+from fuzzer.cores.core import Core
+from fuzzer.explain import explain, step_differences
+from fuzzer.outcome import outcome
+from reference.image import REGISTERS, End, Image, Observation, Step
+from reference.run import run
+from reference.trace import trace
+
+
+class Stance(StrEnum):
+    """On whose side an engine is."""
+
+    SPECIFICATION = "with the specification"
+    ACCUSED = "with the accused"
+    NEITHER = "with neither"
+    EARLIER = "parts earlier"
+    SILENT = "cannot say"
+
+
+HEARD = frozenset({Stance.SPECIFICATION, Stance.ACCUSED, Stance.NEITHER})
+"""Stances that are about the step itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one engine did; `outcome` in the words of signatures, `camp` equal for engines of one case that did the same."""
+
+    engine: str
+    version: str
+    stance: Stance
+    outcome: str
+    camp: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """All votes on one case: the accused's first. `seen` tells whether the accused still parts from the specification."""
+
+    votes: tuple[Vote, ...]
+    expected: str
+    seen: bool = True
+
+
+def poll(image: Image, signature: str, accused: Core, others: Sequence[Core]) -> Poll:
+    """Ask every other core about the step at which `accused` parts from the specification with this signature."""
+    scene = _scene(image, accused)
+    if scene is None:
+        return _poll_ends(image, accused, others)
+    alone = _alone(image, scene, signature, accused)
+    votes = []
+    for core in others:
+        vote = _ask(core, image, scene)
+        if vote.stance not in HEARD and alone is not None:
+            vote = _ask(core, *alone)
+        votes.append(vote)
+    own = Vote(accused.name, accused.version, Stance.ACCUSED, outcome(scene.accused), camp=0)
+    return Poll((own, *_in_camps(votes)), outcome(scene.spec[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """A parting: the specification's steps up to it, that one included, and what the accused shows there."""
+
+    spec: tuple[Step, ...]
+    accused: Step
+
+
+def _scene(image: Image, accused: Core) -> _Scene | None:
+    """The first step, from boundary to boundary, at which the accused parts; None where it does not."""
+    spec: list[Step] = []
+    for expected, observed in zip(by_boundary(trace(image)), by_boundary(accused.trace(image)), strict=False):
+        if expected.end is End.NOT_MODELLED:
+            return None
+        spec.append(expected)
+        if step_differences(image, expected, observed):
+            return _Scene(tuple(spec), observed)
+    return None
+
+
+def _alone(image: Image, scene: _Scene, signature: str, accused: Core) -> tuple[Image, _Scene] | None:
+    """The step as a case of its own, where that shows the same: with events in flight, or hidden state, it may not."""
+    if image.events or len(scene.spec) < 2:
+        return None
+    before = scene.spec[-2]
+    registers = dict(zip(REGISTERS, before.registers, strict=True))
+    cut = replace(image, registers=registers, pages={**image.pages, **before.memory})
+    explanation = explain(cut, accused)
+    if explanation is None or explanation.signature.text != signature or explanation.step:
+        return None
+    again = _scene(cut, accused)
+    return (cut, again) if again is not None else None
+
+
+def _ask(core: Core, image: Image, scene: _Scene) -> Vote:
+    """The vote of a core on a parting."""
+    seen = by_boundary(core.trace(image))
+    for number, expected in enumerate(scene.spec):
+        step = next(seen, None)
+        if step is None or step.end in INCOMPARABLE:
+            return Vote(core.name, core.version, Stance.SILENT, step.detail if step else "")
+        last = number == len(scene.spec) - 1
+        if last and not step_differences(image, expected, step):
+            return Vote(core.name, core.version, Stance.SPECIFICATION, outcome(step))
+        if last and not step_differences(image, _as_expected(scene.accused, expected), step):
+            return Vote(core.name, core.version, Stance.ACCUSED, outcome(step))
+        if last:
+            return Vote(core.name, core.version, Stance.NEITHER, outcome(step))
+        if step_differences(image, expected, step):
+            return Vote(core.name, core.version, Stance.EARLIER, f"boundary {step.retired}: {outcome(step)}")
+    raise AssertionError("a scene has steps")
+
+
+def _as_expected(accused: Step, expected: Step) -> Step:
+    """The accused's step to be compared with: what the manual leaves undefined there may differ between engines too."""
+    return replace(accused, undefined=expected.undefined)
+
+
+def _in_camps(votes: Sequence[Vote]) -> Iterator[Vote]:
+    """Votes with their camps: 0 is the accused's; of those with neither side, the same outcome makes a camp."""
+    neither: list[str] = []
+    for vote in votes:
+        if vote.stance is Stance.ACCUSED:
+            yield replace(vote, camp=0)
+        elif vote.stance is Stance.NEITHER:
+            if vote.outcome not in neither:
+                neither.append(vote.outcome)
+            yield replace(vote, camp=1 + neither.index(vote.outcome))
+        else:
+            yield vote
+
+
+def _poll_ends(image: Image, accused: Core, others: Sequence[Core]) -> Poll:
+    """Votes by how the whole case ends, for what cannot be seen step by step."""
+    spec = run(image)
+    (observed,) = accused.run([image])
+    return poll_ends(image, spec, accused.name, accused.version, observed, others)
+
+
+def poll_ends(image: Image, spec: Observation, name: str, version: str, observed: Observation, others: Sequence[Core]) -> Poll:
+    """The same where the accused itself must not run, as it did not survive the case."""
+    votes = []
+    for core in others:
+        (other,) = core.run([image])
+        votes.append(Vote(core.name, core.version, _stance_at_end(image, spec, observed, other), other.end.value))
+    own = Vote(name, version, Stance.ACCUSED, observed.end.value, camp=0)
+    return Poll((own, *_in_camps(votes)), spec.end.value, seen=bool(compare(image, spec, observed).differences))
+
+
+def _stance_at_end(image: Image, spec: Observation, observed: Observation, other: Observation) -> Stance:
+    if not compare(image, spec, other).comparable:
+        return Stance.SILENT
+    if not compare(image, spec, other).differences:
+        return Stance.SPECIFICATION
+    return Stance.ACCUSED if not compare(image, replace(observed, undefined=spec.undefined), other).differences else Stance.NEITHER
