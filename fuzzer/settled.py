@@ -5,6 +5,7 @@ An entry is made by reading the manual, never by counting engines. It steers not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -22,10 +23,10 @@ class Settled:
 SETTLED: tuple[Settled, ...] = ()
 
 
-def settled(cause: str, expected: str, observed: str) -> str:
+def settled(cause: str, expected: str, observed: str, table: Sequence[Settled] = SETTLED) -> str:
     """The sentence that settles a cause; nothing where none does."""
     words = (cause, expected, observed)
-    for entry in SETTLED:
+    for entry in table:
         if all(word in ("", said) for word, said in zip((entry.cause, entry.expected, entry.observed), words, strict=True)):
             return entry.sentence
     return ""

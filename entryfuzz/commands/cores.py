@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entryfuzz.commands.options import json_option
+from entryfuzz.commands.options import CORE, json_option
 
 
 @click.group()
@@ -25,3 +25,24 @@ def list_(as_json: bool) -> None:
         print_json(rows)
     else:
         print_view(listings.cores(rows))
+
+
+@cores.command("check")
+@click.argument("name", type=CORE, metavar="NAME")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Run the conformance checks on a core: what every core has to keep. Exit 1 if one is broken.
+
+    NAME is a core of `entryfuzz cores list`.
+    """
+    from entryfuzz.conforming import checked
+    from entryfuzz.output import print_json, print_view
+    from entryfuzz.views import conformance
+
+    results = list(checked(name))
+    if as_json:
+        print_json([conformance.result_json(each) for each in results])
+    else:
+        print_view(*conformance.results(name, results))
+    ctx.exit(1 if any(each.state == "broken" for each in results) else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import Final
 
@@ -54,15 +55,15 @@ _OWN: Final = (CoreInfo("unicorn", "unicorn", _unicorn, descent="qemu"),)
 
 def _from_outside(entry: metadata.EntryPoint) -> CoreInfo:
     """The core that an installed package names."""
+    return CoreInfo(entry.name, entry.dist.name if entry.dist else entry.value, partial(_made, entry.name, entry.value))
 
-    def made() -> Core:
-        try:
-            core: Core = entry.load()()
-        except (ImportError, AttributeError, TypeError) as error:
-            raise CoreError(f"core {entry.name}: {entry.value} cannot be loaded: {error}") from None
-        return core
 
-    return CoreInfo(entry.name, entry.dist.name if entry.dist else entry.value, made)
+def _made(name: str, value: str) -> Core:
+    try:
+        core: Core = metadata.EntryPoint(name, value, GROUP).load()()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise CoreError(f"core {name}: {value} cannot be loaded: {error}") from None
+    return core
 
 
 CORES: Final = {info.name: info for info in (*map(_from_outside, metadata.entry_points(group=GROUP)), *_OWN)}
