@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import psutil
+
 from fuzzer.build import build
 from fuzzer.case import Case
 from fuzzer.compare import compare
@@ -79,8 +81,15 @@ def _generated(target: str) -> list[Image]:
 def _rate(work: Callable[[], object], cases: int, seconds: float) -> float:
     """Cases per second of processor time, after one round to warm up; a round is a batch, as in a campaign."""
     work()
-    done, start = 0, time.process_time()
-    while (spent := time.process_time() - start) < seconds:
+    done, start, begun = 0, _processor_time(), time.monotonic()
+    while time.monotonic() - begun < seconds or _processor_time() == start:
         work()
         done += cases
-    return done / spent
+    return done / (_processor_time() - start)
+
+
+def _processor_time() -> float:
+    """Seconds of processor time of this process and of the engines that it has started as programs."""
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
