@@ -1,0 +1,458 @@
+# The harness of native cores: it lives in system management mode, where nothing of the case can reach it and nothing of it can be
+# seen by the case. Each SMI takes the observation of a run that has ended, or that was stopped; RSM begins the next.
+#
+# Registers that RSM restores come from the save area, which the host fills; the handler loads the others. See mailbox.py for the
+# layout of what host and guest exchange.
+
+        .include "constants.inc"
+
+# The save area of SMM, seen from SMBASE.
+        .set SAVE, SMBASE + 0xFC00
+        .set SAVE_BYTES, 0x400
+        .set SAVE_DR7, SAVE + 0x360
+
+        .set APIC, 0xFEE00000
+        .set APIC_EOI, APIC + 0xB0
+        .set APIC_SPURIOUS, APIC + 0xF0
+        .set APIC_LVT_TIMER, APIC + 0x320
+        .set APIC_INITIAL, APIC + 0x380
+        .set APIC_DIVIDE, APIC + 0x3E0
+        .set HPET, 0xFED00000
+        .set HPET_ENABLE, HPET + 0x10
+        .set HPET_COUNTER, HPET + 0xF0
+        .set HPET_TIMER, HPET + 0x100
+
+        .section .smm, "ax"
+        .code16
+        .globl entry
+entry:
+        rdtsc                                   # first, so that it counts nothing of ours
+        movl    %eax, %esi
+        movl    %edx, %edi
+        lgdtl   %cs:(gdt_pointer - SMBASE)
+        movl    $0x20, %eax                     # PAE
+        movl    %eax, %cr4
+        movl    $TABLES, %eax
+        movl    %eax, %cr3
+        movl    $0xC0000080, %ecx
+        rdmsr
+        orl     $0x100, %eax                    # LME
+        wrmsr
+        movl    $0x80000001, %eax               # PG, PE
+        movl    %eax, %cr0
+        ljmpl   $0x08, $long_mode
+
+        .code64
+long_mode:
+        movl    $0x10, %eax
+        movl    %eax, %ds
+        movl    %eax, %es
+        movl    %eax, %ss
+        movl    $STACK, %esp
+        shlq    $32, %rdi
+        orl     %esi, %esi
+        orq     %rsi, %rdi
+        movq    %rdi, %r15                      # time stamp of the end
+        movl    $APIC_INITIAL, %eax
+        movl    $0, (%rax)
+        movl    $CONTROL, %ebp
+
+        cmpq    $0, BOOTED(%rbp)
+        jne     booted
+        cmpq    $PHASE_RUNNING, PHASE(%rbp)
+        je      collect
+        cmpq    $PHASE_DISARMED, PHASE(%rbp)
+        je      next_job
+        jmp     wait
+
+# After a reset, the first or one that a triple fault made: set up what it has undone.
+booted:
+        movq    $0, BOOTED(%rbp)
+        incq    BOOTS(%rbp)
+        movl    $APIC_SPURIOUS, %eax
+        movl    $0x1FF, (%rax)
+        movl    $APIC_DIVIDE, %eax
+        movl    $0x0B, (%rax)                   # divide by 1
+        movl    $APIC_LVT_TIMER, %eax
+        movl    $0x200, (%rax)                  # one shot, delivery mode SMI
+        movl    $HPET_ENABLE, %eax
+        movl    $1, (%rax)
+        lidt    idt_pointer(%rip)
+        cmpq    $PHASE_RUNNING, PHASE(%rbp)
+        jne     wait
+        call    result_place
+        movq    $STATUS_SHUTDOWN, RESULT_STATUS(%rbx)
+        movq    $0, RESULT_PAGES(%rbx)
+        call    restore_all
+        jmp     next_job
+
+# A run has ended or was stopped: its observation.
+collect:
+        call    result_place
+        movq    $STATUS_STOPPED, RESULT_STATUS(%rbx)
+        movq    %r15, %rax
+        subq    STARTED(%rbp), %rax
+        movq    %rax, RESULT_TICKS(%rbx)
+        call    save_registers
+        leaq    RESULT_SAVE(%rbx), %rdi
+        movl    $SAVE, %esi
+        movl    $SAVE_BYTES / 8, %ecx
+        rep movsq
+        call    collect_pages
+        lidt    idt_pointer(%rip)
+        call    quiet
+        movq    JOB_BREAKPOINTS(%r14), %rax
+        movzbl  SAVE_DR7, %ecx
+        orl     %ecx, %eax
+        jz      next_job
+
+# Breakpoints are armed: they have to be taken out by a MOV DR7 that finds DR7 as it was when they were put in.
+disarm:
+        movq    $PHASE_DISARMED, PHASE(%rbp)
+        movl    $SAVE, %edi
+        movq    SAVE_DR7, %rdx
+        andl    $~0x2000, %edx                  # without GD
+        movl    $TRAMPOLINE_SAVE, %esi
+        movl    $SAVE_BYTES / 8, %ecx
+        rep movsq
+        movq    %rdx, SAVE_DR7
+        rsm
+
+        .globl trampoline
+trampoline:
+        movl    $0x400, %eax
+        movq    %rax, %dr7
+        xorl    %eax, %eax
+        outb    %al, $0xB2
+1:      jmp     1b
+
+next_job:
+        incq    INDEX(%rbp)
+        movq    INDEX(%rbp), %rax
+        cmpq    JOBS(%rbp), %rax
+        jae     finished
+        movq    OUT_END(%rbp), %rcx
+        subq    OUT_NEXT(%rbp), %rcx
+        cmpq    $MOST_FRAMES * 4096, %rcx
+        jb      finished                        # no room for what one more run may change
+        jmp     start
+
+finished:
+        movq    $PHASE_IDLE, PHASE(%rbp)
+        movq    INDEX(%rbp), %rax
+        movq    %rax, FINISHED(%rbp)
+        movq    TURN(%rbp), %rax
+        movq    %rax, DONE(%rbp)
+
+# Nothing to do until the host has written jobs and taken the next turn.
+wait:
+        movq    TURN(%rbp), %rax
+        cmpq    DONE(%rbp), %rax
+        jne     1f
+        pause
+        jmp     wait
+1:      movq    $-1, INDEX(%rbp)
+        movq    OUT(%rbp), %rax
+        movq    %rax, OUT_NEXT(%rbp)
+        jmp     next_job
+
+# rbx: the result record, r14: the job record of the run that is under way.
+result_place:
+        movq    INDEX(%rbp), %rax
+        shlq    $RECORD_SHIFT, %rax
+        movq    RESULTS(%rbp), %rbx
+        addq    %rax, %rbx
+        movq    JOB_RECORDS(%rbp), %r14
+        addq    %rax, %r14
+        ret
+
+# Registers that are not in the save area, in the order of mailbox.LOADED.
+save_registers:
+        movq    %cr2, %rax
+        movq    %rax, RESULT_REGISTERS+0x00(%rbx)
+        movq    %cr8, %rax
+        movq    %rax, RESULT_REGISTERS+0x08(%rbx)
+        movq    %dr0, %rax
+        movq    %rax, RESULT_REGISTERS+0x10(%rbx)
+        movq    %dr1, %rax
+        movq    %rax, RESULT_REGISTERS+0x18(%rbx)
+        movq    %dr2, %rax
+        movq    %rax, RESULT_REGISTERS+0x20(%rbx)
+        movq    %dr3, %rax
+        movq    %rax, RESULT_REGISTERS+0x28(%rbx)
+        leaq    RESULT_REGISTERS+0x30(%rbx), %rdi
+        leaq    msrs(%rip), %rsi
+1:      movl    (%rsi), %ecx
+        rdmsr
+        movl    %eax, (%rdi)
+        movl    %edx, 4(%rdi)
+        addq    $8, %rdi
+        addq    $4, %rsi
+        leaq    msrs_end(%rip), %rax
+        cmpq    %rax, %rsi
+        jne     1b
+        ret
+
+load_registers:
+        movq    JOB_REGISTERS+0x00(%r14), %rax
+        movq    %rax, %cr2
+        movq    JOB_REGISTERS+0x08(%r14), %rax
+        movq    %rax, %cr8
+        movq    JOB_REGISTERS+0x10(%r14), %rax
+        movq    %rax, %dr0
+        movq    JOB_REGISTERS+0x18(%r14), %rax
+        movq    %rax, %dr1
+        movq    JOB_REGISTERS+0x20(%r14), %rax
+        movq    %rax, %dr2
+        movq    JOB_REGISTERS+0x28(%r14), %rax
+        movq    %rax, %dr3
+        leaq    JOB_REGISTERS+0x30(%r14), %rdi
+        leaq    msrs(%rip), %rsi
+1:      movl    (%rsi), %ecx
+        movl    (%rdi), %eax
+        movl    4(%rdi), %edx
+        wrmsr
+        addq    $8, %rdi
+        addq    $4, %rsi
+        leaq    msrs_end(%rip), %rax
+        cmpq    %rax, %rsi
+        jne     1b
+        ret
+
+# Every frame against what was loaded there: one that changed is copied out, and made as it was.
+collect_pages:
+        xorl    %r8d, %r8d                      # frame
+        xorl    %r9d, %r9d                      # changed so far
+1:      movq    LOADED(,%r8,8), %rsi
+        testq   %rsi, %rsi
+        jz      9f
+        movq    %r8, %rdi
+        shlq    $12, %rdi
+        movl    $4096 / 64, %ecx
+2:      movq    0x00(%rsi), %rax
+        xorq    0x00(%rdi), %rax
+        movq    0x08(%rsi), %rdx
+        xorq    0x08(%rdi), %rdx
+        orq     %rdx, %rax
+        movq    0x10(%rsi), %rdx
+        xorq    0x10(%rdi), %rdx
+        orq     %rdx, %rax
+        movq    0x18(%rsi), %rdx
+        xorq    0x18(%rdi), %rdx
+        orq     %rdx, %rax
+        movq    0x20(%rsi), %rdx
+        xorq    0x20(%rdi), %rdx
+        orq     %rdx, %rax
+        movq    0x28(%rsi), %rdx
+        xorq    0x28(%rdi), %rdx
+        orq     %rdx, %rax
+        movq    0x30(%rsi), %rdx
+        xorq    0x30(%rdi), %rdx
+        orq     %rdx, %rax
+        movq    0x38(%rsi), %rdx
+        xorq    0x38(%rdi), %rdx
+        orq     %rdx, %rax
+        jnz     3f
+        addq    $64, %rsi
+        addq    $64, %rdi
+        decl    %ecx
+        jnz     2b
+9:      incl    %r8d
+        cmpl    $MOST_FRAMES, %r8d
+        jne     1b
+        movq    %r9, RESULT_PAGES(%rbx)
+        ret
+3:      movq    OUT_NEXT(%rbp), %r10
+        movl    %r8d, RESULT_LIST(%rbx,%r9,8)
+        movl    %r10d, RESULT_LIST+4(%rbx,%r9,8)
+        incl    %r9d
+        addq    $4096, OUT_NEXT(%rbp)
+        movq    %r8, %rdi
+        shlq    $12, %rdi
+        movq    LOADED(,%r8,8), %rsi
+        movl    $4096 / 8, %ecx
+4:      movq    (%rdi), %rax
+        movq    %rax, (%r10)
+        movq    (%rsi), %rdx
+        cmpq    %rax, %rdx
+        je      5f
+        movq    %rdx, (%rdi)
+5:      addq    $8, %rdi
+        addq    $8, %rsi
+        addq    $8, %r10
+        decl    %ecx
+        jnz     4b
+        jmp     9b
+
+# Frames as they were loaded, after a run whose memory nobody wants to see.
+restore_all:
+        xorl    %r8d, %r8d
+1:      movq    LOADED(,%r8,8), %rsi
+        testq   %rsi, %rsi
+        jz      2f
+        movq    %r8, %rdi
+        shlq    $12, %rdi
+        call    load_page
+2:      incl    %r8d
+        cmpl    $MOST_FRAMES, %r8d
+        jne     1b
+        ret
+
+# The page at rsi to the frame at rdi; what is right already is not written, so that translated code stays.
+load_page:
+        movl    $4096 / 8, %ecx
+1:      movq    (%rsi), %rax
+        cmpq    (%rdi), %rax
+        je      2f
+        movq    %rax, (%rdi)
+2:      addq    $8, %rsi
+        addq    $8, %rdi
+        decl    %ecx
+        jnz     1b
+        ret
+
+# Nothing of the last run's events may reach the next: timers off, requests taken by handlers of our own, the NMI latch open.
+quiet:
+        movq    JOB_EVENTS(%r14), %rcx
+        testq   %rcx, %rcx
+        jz      2f
+        movl    $HPET_TIMER, %eax
+1:      movl    $0, (%rax)
+        addq    $0x20, %rax
+        decq    %rcx
+        jnz     1b
+        xorl    %eax, %eax
+        movq    %rax, %cr8
+        movl    $APIC_EOI, %eax
+        movl    $0, (%rax)
+        movl    $0, (%rax)
+        movl    $0, (%rax)
+        movl    $0, (%rax)
+        sti
+        nop
+        cli
+2:      movq    %rsp, %rax                      # IRET opens the latch
+        pushq   $0x10
+        pushq   %rax
+        pushfq
+        pushq   $0x08
+        leaq    3f(%rip), %rax
+        pushq   %rax
+        iretq
+3:      ret
+
+drain_interrupt:
+        pushq   %rax
+        movl    $APIC_EOI, %eax
+        movl    $0, (%rax)
+        popq    %rax
+        iretq
+drain_nmi:
+        iretq
+
+start:
+        call    result_place
+        leaq    JOB_LIST(%r14), %r12
+        movq    JOB_PAGES(%r14), %r13
+1:      testq   %r13, %r13
+        jz      2f
+        movl    (%r12), %edi
+        movl    4(%r12), %esi
+        movq    %rsi, LOADED(,%rdi,8)
+        shlq    $12, %rdi
+        call    load_page
+        addq    $8, %r12
+        decq    %r13
+        jmp     1b
+2:      call    load_registers
+        leaq    JOB_SAVE(%r14), %rsi
+        movl    $SAVE, %edi
+        movl    $SAVE_BYTES / 8, %ecx
+        rep movsq
+        movq    $PHASE_RUNNING, PHASE(%rbp)
+        cmpq    $0, JOB_BREAKPOINTS(%r14)
+        je      3f
+        movq    SAVE_DR7, %rax
+        andl    $~0x2000, %eax
+        movq    %rax, %dr7
+3:      movl    $APIC_INITIAL, %edi
+        movl    JOB_STOP(%r14), %esi
+        movq    JOB_EVENTS(%r14), %rcx
+        testq   %rcx, %rcx
+        jz      5f
+        leaq    JOB_EVENT(%r14), %r12
+        movl    $HPET_COUNTER, %eax
+        movl    (%rax), %r10d                   # all events count from here
+        movl    $HPET_TIMER, %eax
+4:      movq    (%r12), %rdx
+        movl    %edx, 0x10(%rax)                # FSB route: the message's data
+        movl    $APIC, 0x14(%rax)               # and its address
+        movl    $0x4104, (%rax)                 # 32 bits, FSB, enabled
+        movl    8(%r12), %edx
+        addl    %r10d, %edx
+        movl    %edx, 0x08(%rax)
+        addq    $16, %r12
+        addq    $0x20, %rax
+        decq    %rcx
+        jnz     4b
+5:      movl    %esi, (%rdi)                    # the stop counts from here
+        rdtsc
+        shlq    $32, %rdx
+        orq     %rdx, %rax
+        movq    %rax, STARTED(%rbp)
+        rsm
+
+        .balign 8
+msrs:   .long   0xC0000102, 0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0x174, 0x175, 0x176
+msrs_end:
+        .balign 8
+gdt:    .quad   0
+        .quad   0x00AF9B000000FFFF              # 64-bit code
+        .quad   0x00CF93000000FFFF              # data
+gdt_pointer:
+        .word   . - gdt - 1
+        .long   gdt
+        .balign 8
+idt_pointer:
+        .word   256 * 16 - 1
+        .quad   IDT
+        .globl  drain_interrupt, drain_nmi
+
+# What the machine starts in: real mode at the top of the ROM's last 64 KiB.
+        .section .rom, "ax"
+        .code16
+boot:
+        cli
+        xorw    %ax, %ax
+        movw    %ax, %ds
+        movw    $0x3000, %ax
+        movw    %ax, %es
+        movw    $relocate - rom_start, %si
+        movw    $0x8000, %di
+        movw    $relocate_end - relocate, %cx
+        rep movsb %cs:(%si), %es:(%di)
+        movl    $0x80000B58, %eax               # PIIX4, function 3, register 0x58: let port 0xB2 raise an SMI
+        movw    $0xCF8, %dx
+        outl    %eax, %dx
+        movw    $0xCFF, %dx
+        inb     %dx, %al
+        orb     $2, %al
+        outb    %al, %dx
+        movb    $0xFF, %al                      # no interrupts from the two PICs
+        outb    %al, $0x21
+        outb    %al, $0xA1
+        xorb    %al, %al
+        outb    %al, $0xB2                      # the first SMI moves SMBASE, the second never returns here
+        outb    %al, $0xB2
+1:      hlt
+        jmp     1b
+
+relocate:
+        movl    $SMBASE, %cs:0xFF00
+        addr32 movl $1, %ds:CONTROL + BOOTED
+        rsm
+relocate_end:
+        .org    0xFFF0
+        ljmp    $0xF000, $(boot - rom_start)
+        .org    0x10000
+        .set    rom_start, boot

@@ -1,0 +1,70 @@
+"""Where host and guest find what they exchange: the numbers that the harness is assembled with."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MOST_FRAMES: Final = 128
+"""Physical pages of a case are below this; what lies above belongs to the harness."""
+RECORD_SHIFT: Final = 12
+RECORD: Final = 1 << RECORD_SHIFT
+"""Bytes of a job record and of a result record."""
+SAVE_BYTES: Final = 0x400
+"""The save area of SMM, from SMBASE + 0xFC00 on."""
+MOST_EVENTS: Final = 4
+
+CONTROL: Final = 0x12_0000
+PHASE, TURN, DONE, JOBS, INDEX, FINISHED, OUT, OUT_NEXT, OUT_END, STARTED, BOOTED, BOOTS, JOB_RECORDS, RESULTS = range(0, 14 * 8, 8)
+"""Fields of the control block: the host writes JOBS, OUT, OUT_END, JOB_RECORDS, RESULTS and then TURN; the guest sets DONE to TURN
+when FINISHED of the jobs have run. BOOTS counts resets."""
+
+JOB_PAGES, JOB_EVENTS, JOB_STOP, JOB_BREAKPOINTS, JOB_REGISTERS = range(0, 5 * 8, 8)
+JOB_EVENT: Final = 0x90
+"""(message data, delay) of each event, 8 bytes each."""
+JOB_LIST: Final = 0x100
+"""(frame, address of its page) of each frame that has to be loaded, 4 bytes each."""
+JOB_SAVE: Final = RECORD - SAVE_BYTES
+
+RESULT_STATUS, RESULT_TICKS, RESULT_PAGES = range(0, 3 * 8, 8)
+RESULT_REGISTERS: Final = 0x20
+RESULT_LIST: Final = 0x100
+"""(frame, address of the copy) of each frame that changed, 4 bytes each."""
+RESULT_SAVE: Final = RECORD - SAVE_BYTES
+
+STATUS_STOPPED: Final = 1
+"""The run ended, or the stop came: the save area tells."""
+STATUS_SHUTDOWN: Final = 2
+
+REGISTERS_LOADED: Final = (
+    "cr2", "cr8", "dr0", "dr1", "dr2", "dr3", "kernel_gs_base", "star", "lstar", "cstar", "sfmask", "sysenter_cs", "sysenter_esp",
+    "sysenter_eip",
+)  # fmt: skip
+"""What the harness loads and reads itself, in the order of the records; the save area has the rest."""
+
+SMBASE: Final = 0x10_0000
+TABLES: Final = 0x11_0000
+STACK: Final = 0x11_7000
+IDT: Final = 0x11_8000
+LOADED: Final = 0x12_1000
+TRAMPOLINE_SAVE: Final = 0x12_2000
+JOB_AREA: Final = 0x20_0000
+RESULT_AREA: Final = 0x40_0000
+POOL: Final = 0x60_0000
+OUT_AREA: Final = 0x200_0000
+MEMORY: Final = 0x400_0000
+"""Bytes of guest memory in all."""
+MOST_JOBS: Final = (RESULT_AREA - JOB_AREA) // RECORD
+
+CONSTANTS: Final = {
+    "SMBASE": SMBASE, "TABLES": TABLES, "STACK": STACK, "IDT": IDT, "CONTROL": CONTROL, "LOADED": LOADED,
+    "TRAMPOLINE_SAVE": TRAMPOLINE_SAVE, "MOST_FRAMES": MOST_FRAMES, "RECORD_SHIFT": RECORD_SHIFT,
+    "PHASE_IDLE": 0, "PHASE_RUNNING": 1, "PHASE_DISARMED": 2,
+    "STATUS_STOPPED": STATUS_STOPPED, "STATUS_SHUTDOWN": STATUS_SHUTDOWN,
+    "PHASE": PHASE, "TURN": TURN, "DONE": DONE, "JOBS": JOBS, "INDEX": INDEX, "FINISHED": FINISHED, "OUT": OUT, "OUT_NEXT": OUT_NEXT,
+    "OUT_END": OUT_END, "STARTED": STARTED, "BOOTED": BOOTED, "BOOTS": BOOTS, "JOB_RECORDS": JOB_RECORDS, "RESULTS": RESULTS,
+    "JOB_PAGES": JOB_PAGES, "JOB_EVENTS": JOB_EVENTS, "JOB_STOP": JOB_STOP, "JOB_BREAKPOINTS": JOB_BREAKPOINTS,
+    "JOB_REGISTERS": JOB_REGISTERS, "JOB_EVENT": JOB_EVENT, "JOB_LIST": JOB_LIST, "JOB_SAVE": JOB_SAVE,
+    "RESULT_STATUS": RESULT_STATUS, "RESULT_TICKS": RESULT_TICKS, "RESULT_PAGES": RESULT_PAGES, "RESULT_REGISTERS": RESULT_REGISTERS,
+    "RESULT_LIST": RESULT_LIST, "RESULT_SAVE": RESULT_SAVE,
+}  # fmt: skip
+"""What constants.inc says when the harness is assembled."""

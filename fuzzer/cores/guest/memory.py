@@ -1,0 +1,155 @@
+"""The guest's memory from the host's side: the harness put in place, jobs written, results read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from fuzzer.cores.guest import mailbox
+from fuzzer.cores.guest.assemble import ENTRY, Harness
+from fuzzer.cores.guest.job import Job, Patch, with_patches
+from fuzzer.cores.guest.mailbox import CONTROL, RECORD
+from reference.image import PAGE
+
+_LARGE: Final = 0x20_0000
+_TABLE_FLAGS: Final = 0x3
+_LARGE_FLAGS: Final = 0x83
+_UNCACHED: Final = 0x18
+_PAGES_FOR_DEVICES: Final = 504
+"""The first of the 2 MiB pages below 4 GiB that devices lie in."""
+_QWORD: Final = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the harness says of a run: its status, nanoseconds of the guest's clock, the save area, registers, changed frames."""
+
+    status: int
+    nanoseconds: int
+    save: bytes
+    loaded: tuple[int, ...]
+    pages: Mapping[int, bytes]
+
+
+class GuestMemory:
+    """A view of the guest's memory, which knows what lies in each frame and in the pool of pages."""
+
+    def __init__(self, memory: memoryview, harness: Harness) -> None:
+        self._memory = memory
+        self._pool: dict[tuple[int, tuple[Patch, ...]], tuple[bytes, int]] = {}
+        self._next = mailbox.POOL
+        self._frames: dict[int, int] = {}
+        self._turn = 0
+        self._install(harness)
+
+    def _install(self, harness: Harness) -> None:
+        self.write(ENTRY, harness.smm)
+        tables = mailbox.TABLES
+        pointers, low, high = (tables + number * PAGE for number in (1, 2, 3))
+        self.write(tables, _QWORD.pack(pointers | _TABLE_FLAGS))
+        self.write(pointers, struct.pack("<4Q", low | _TABLE_FLAGS, 0, 0, high | _TABLE_FLAGS))
+        self.write(low, b"".join(_QWORD.pack(number * _LARGE | _LARGE_FLAGS) for number in range(mailbox.MEMORY // _LARGE)))
+        devices = (0xC000_0000 + number * _LARGE | _LARGE_FLAGS | _UNCACHED for number in range(_PAGES_FOR_DEVICES - 16, 512))
+        self.write(high + 8 * (_PAGES_FOR_DEVICES - 16), b"".join(map(_QWORD.pack, devices)))
+        for vector in range(256):
+            target = harness.symbols["drain_nmi" if vector == 2 else "drain_interrupt"]
+            gate = struct.pack("<HHHHII", target & 0xFFFF, 0x08, 0x8E00, target >> 16 & 0xFFFF, target >> 32, 0)
+            self.write(mailbox.IDT + 16 * vector, gate)
+        self._control(mailbox.JOB_RECORDS, mailbox.JOB_AREA)
+        self._control(mailbox.RESULTS, mailbox.RESULT_AREA)
+        self._control(mailbox.OUT, mailbox.OUT_AREA)
+        self._control(mailbox.OUT_END, mailbox.MEMORY)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put bytes at a physical address."""
+        self._memory[address : address + len(data)] = data
+
+    def _control(self, field: int, value: int) -> None:
+        self.write(CONTROL + field, _QWORD.pack(value))
+
+    def _read_control(self, field: int) -> int:
+        (value,) = _QWORD.unpack_from(self._memory, CONTROL + field)
+        return int(value)
+
+    def prepare(self, trampoline: bytes) -> None:
+        """Put the state in place in which breakpoints are taken out."""
+        self.write(mailbox.TRAMPOLINE_SAVE, trampoline)
+
+    # Jobs
+
+    def put(self, number: int, job: Job, stop: int, delays: tuple[int, ...]) -> bool:
+        """Write the job of a number; False if there is no room for its pages, which ends the batch before it."""
+        places = {}
+        for frame, page in job.image.pages.items():
+            place = self._place(frame, page, job.way.patches)
+            if place is None:
+                return False
+            if self._frames.get(frame) != place:
+                places[frame] = place
+        absent = [frame for frame in self._frames if frame not in job.image.pages]
+        for frame in absent:
+            raise AssertionError(f"frame {frame} is not in this image: machines of another size have a guest of their own")
+        self._frames.update(places)
+        at = mailbox.JOB_AREA + number * RECORD
+        events = list(zip((message for message, _ in job.events), delays, strict=True))
+        head = struct.pack("<4Q", len(places), len(events), stop, job.breakpoints)
+        self.write(at, head + job.loaded)
+        self.write(at + mailbox.JOB_EVENT, b"".join(struct.pack("<QQ", *event) for event in events))
+        self.write(at + mailbox.JOB_LIST, b"".join(struct.pack("<II", *each) for each in places.items()))
+        self.write(at + mailbox.JOB_SAVE, job.save)
+        return True
+
+    def _place(self, frame: int, page: bytes, patches: tuple[Patch, ...]) -> int | None:
+        """Where the page lies in the pool."""
+        mine = tuple(patch for patch in patches if patch.frame == frame)
+        known = self._pool.get((id(page), mine))
+        if known is not None:
+            return known[1]
+        if self._next + PAGE > mailbox.OUT_AREA:
+            return None
+        place, self._next = self._next, self._next + PAGE
+        self.write(place, with_patches(frame, page, mine) if mine else page)
+        self._pool[id(page), mine] = (page, place)  # with the page, so that nothing else gets its identity
+        return place
+
+    def forget(self) -> None:
+        """Empty the pool: the next job loads all of its pages."""
+        self._pool.clear()
+        self._frames.clear()
+        self._next = mailbox.POOL
+
+    def begin(self, jobs: int) -> None:
+        """Let the guest run the jobs that were put."""
+        self._control(mailbox.JOBS, jobs)
+        self._turn += 1
+        self._control(mailbox.TURN, self._turn)
+
+    def done(self) -> bool:
+        """Whether the guest has come to the end of its turn."""
+        return self._read_control(mailbox.DONE) == self._turn
+
+    def progress(self) -> int:
+        """The number of the job that runs."""
+        return self._read_control(mailbox.INDEX)
+
+    def booted(self) -> bool:
+        """Whether the harness has taken over the machine."""
+        return self._read_control(mailbox.BOOTS) > 0
+
+    def finished(self) -> int:
+        """How many of the jobs have run."""
+        return self._read_control(mailbox.FINISHED)
+
+    def result(self, number: int) -> Result:
+        """The result of a job that has run."""
+        at = mailbox.RESULT_AREA + number * RECORD
+        status, nanoseconds, pages = struct.unpack_from("<3Q", self._memory, at)
+        loaded = struct.unpack_from(f"<{len(mailbox.REGISTERS_LOADED)}Q", self._memory, at + mailbox.RESULT_REGISTERS)
+        shown = {}
+        for index in range(pages):
+            frame, place = struct.unpack_from("<II", self._memory, at + mailbox.RESULT_LIST + 8 * index)
+            shown[frame] = bytes(self._memory[place : place + PAGE])
+        save = bytes(self._memory[at + mailbox.RESULT_SAVE : at + RECORD])
+        return Result(status, nanoseconds, save, loaded, shown)

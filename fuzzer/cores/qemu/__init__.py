@@ -1,0 +1,1 @@
+"""The core `qemu`: QEMU system emulation, which delivers events itself."""
