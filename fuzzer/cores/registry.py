@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Final
 
 from fuzzer.cores.core import Core, CoreError
+from fuzzer.cores.qemu import probe as qemu
 
 GROUP: Final = "entryfuzz.cores"
 """The entry-point group in which another package names its core: a class, or anything that makes a `Core` when called."""
@@ -50,7 +51,16 @@ def _unicorn() -> Core:
     return UnicornCore()
 
 
-_OWN: Final = (CoreInfo("unicorn", "unicorn", _unicorn, descent="qemu"),)
+def _qemu() -> Core:
+    from fuzzer.cores.qemu.core import QemuCore
+
+    return QemuCore()
+
+
+_OWN: Final = (
+    CoreInfo("unicorn", "unicorn", _unicorn, descent="qemu"),
+    CoreInfo("qemu", qemu.PACKAGE, _qemu, qemu.available),
+)
 
 
 def _from_outside(entry: metadata.EntryPoint) -> CoreInfo:

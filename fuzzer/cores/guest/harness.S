@@ -21,6 +21,8 @@
         .set HPET_ENABLE, HPET + 0x10
         .set HPET_COUNTER, HPET + 0xF0
         .set HPET_TIMER, HPET + 0x100
+        .set TIMER_OFF, 0x4100                  # 32 bits, message to the APIC; a comparator written to a wider one would be in the past
+        .set TIMER_ON, 0x4104
 
         .section .smm, "ax"
         .code16
@@ -77,6 +79,12 @@ booted:
         movl    $0x200, (%rax)                  # one shot, delivery mode SMI
         movl    $HPET_ENABLE, %eax
         movl    $1, (%rax)
+        movl    $HPET_TIMER, %eax
+        movl    $MOST_EVENTS, %ecx
+1:      movl    $TIMER_OFF, (%rax)
+        addq    $0x20, %rax
+        decl    %ecx
+        jnz     1b
         lidt    idt_pointer(%rip)
         cmpq    $PHASE_RUNNING, PHASE(%rbp)
         jne     wait
@@ -317,7 +325,7 @@ quiet:
         testq   %rcx, %rcx
         jz      2f
         movl    $HPET_TIMER, %eax
-1:      movl    $0, (%rax)
+1:      movl    $TIMER_OFF, (%rax)
         addq    $0x20, %rax
         decq    %rcx
         jnz     1b
@@ -387,10 +395,10 @@ start:
 4:      movq    (%r12), %rdx
         movl    %edx, 0x10(%rax)                # FSB route: the message's data
         movl    $APIC, 0x14(%rax)               # and its address
-        movl    $0x4104, (%rax)                 # 32 bits, FSB, enabled
         movl    8(%r12), %edx
         addl    %r10d, %edx
-        movl    %edx, 0x08(%rax)
+        movl    %edx, 0x08(%rax)                # comparator
+        movl    $TIMER_ON, (%rax)
         addq    $16, %r12
         addq    $0x20, %rax
         decq    %rcx

@@ -112,7 +112,7 @@ def in_order(found: dict[str, int]) -> tuple[int, ...]:
 def cpl(area: bytes) -> int:
     """The privilege level that was interrupted: the DPL of SS."""
     _, attributes, _, _ = _ENTRY.unpack_from(area, _SEGMENTS_AT["ss"] - _FIRST)
-    return attributes >> 5 & 3
+    return int(attributes) >> 5 & 3
 
 
 def code_bits(area: bytes) -> int:

@@ -1,0 +1,129 @@
+"""A core whose engine is a whole machine with the harness in it: batches, and traces made of runs that are stopped."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from fuzzer.cores.guest.job import Job, Unsupported, make_job
+from fuzzer.cores.guest.memory import Result
+from fuzzer.cores.guest.observe import Seen, observation, see, unsupported
+from fuzzer.cores.guest.recognise import Recogniser
+from fuzzer.cores.guest.session import Engine, Run, Session
+from reference.image import End, Image, Observation, Step
+
+_STEPS: Final = 64
+"""Stops of a trace that are asked for at once."""
+
+
+class Timing(Protocol):
+    """From boundaries to the engine's timers."""
+
+    def stop(self, boundary: int) -> int:
+        """What stops a run at a boundary."""
+        ...
+
+    def delays(self, boundaries: tuple[int, ...]) -> tuple[int, ...]:
+        """What makes events pending at these boundaries."""
+        ...
+
+
+class NativeCore:
+    """What cores of such engines have in common; each says how one is started, and how its time passes."""
+
+    name: str
+    version: str
+    delivers_events = True
+    timing: Timing
+
+    def __init__(self) -> None:
+        self._sessions: dict[tuple[str, frozenset[int]], Session] = {}
+        atexit.register(self.close)
+
+    def start(self, profile: str) -> Engine:
+        """A new engine for a profile; CoreError where there is none."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End every engine that was started."""
+        for session in self._sessions.values():
+            session.close()
+
+    def run(self, images: Sequence[Image]) -> Iterator[Observation]:
+        """Run each image to its end, those of one machine as one batch."""
+        groups: dict[tuple[str, frozenset[int]], list[int]] = {}
+        for number, image in enumerate(images):
+            groups.setdefault(_machine(image), []).append(number)
+        found: dict[int, Observation] = {}
+        for numbers in groups.values():
+            batch = [images[number] for number in numbers]
+            found.update(zip(numbers, self._run(self._session(batch[0]), batch), strict=True))
+        return (found[number] for number in range(len(images)))
+
+    def trace(self, image: Image) -> Iterator[Step]:
+        """The start, then the state at each boundary, by runs that are stopped there; the last step says how it ended."""
+        try:
+            job = make_job(image)
+        except Unsupported:
+            return  # `run` tells why
+        recogniser = Recogniser(job)
+        for first in range(0, image.limit + 1, _STEPS):
+            stops = range(first, min(first + _STEPS, image.limit + 1))
+            runs = [self._stopped(job, boundary) for boundary in stops]
+            for boundary, result in zip(stops, self._session(image).results(runs), strict=True):
+                step = recogniser.step(boundary, result if isinstance(result, End) else see(job, result))
+                yield step
+                if step.end is not None:
+                    return
+
+    def _session(self, image: Image) -> Session:
+        key = _machine(image)
+        if key not in self._sessions:
+            self._sessions[key] = Session(lambda: self.start(image.profile.name))
+        return self._sessions[key]
+
+    def _run(self, session: Session, images: Sequence[Image]) -> list[Observation]:
+        """Images of one machine. Events come into their own in a second round: the first shows which of them come at all."""
+        found: list[Observation] = [Observation(End.UNSUPPORTED)] * len(images)
+        jobs: dict[int, Job] = {}
+        for number, image in enumerate(images):
+            try:
+                jobs[number] = make_job(image)
+            except Unsupported as reason:
+                found[number] = unsupported(image, str(reason))
+        later = [number for number, job in jobs.items() if job.events and job.events[0][1] > 0]
+        before = [self._stopped(_without_events(jobs[number]), min(jobs[number].events[0][1], images[number].limit)) for number in later]
+        over = set()
+        for number, result in zip(later, session.results(before), strict=True):
+            seen = None if isinstance(result, End) else see(jobs[number], result)
+            if seen is None or seen.end is not None or seen.halted:
+                found[number] = _observed(jobs[number], result)
+                over.add(number)
+        whole = [number for number in jobs if number not in over]
+        runs = [self._stopped(jobs[number], images[number].limit) for number in whole]
+        for number, result in zip(whole, session.results(runs), strict=True):
+            found[number] = _observed(jobs[number], result)
+        return found
+
+    def _stopped(self, job: Job, boundary: int) -> Run:
+        return job, self.timing.stop(boundary), self.timing.delays(tuple(at for _, at in job.events))
+
+
+def _machine(image: Image) -> tuple[str, frozenset[int]]:
+    """Images that one engine can run one after the other: of one profile, with the same physical pages."""
+    return image.profile.name, frozenset(image.pages)
+
+
+def _without_events(job: Job) -> Job:
+    return replace(job, events=())
+
+
+def _observed(job: Job, result: Result | End) -> Observation:
+    if isinstance(result, End):
+        return Observation(result, detail="the engine's process was lost")
+    return observation(job, result)
+
+
+__all__ = ["NativeCore", "Seen", "Timing"]

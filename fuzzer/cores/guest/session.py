@@ -1,0 +1,78 @@
+"""Runs of many images on one engine: batches through its memory, and what happens where it dies, hangs or has no more room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol
+
+from fuzzer.cores.guest.job import Job
+from fuzzer.cores.guest.mailbox import MOST_JOBS
+from fuzzer.cores.guest.memory import GuestMemory, Result
+from reference.image import End
+
+HANG_SECONDS: Final = 10.0
+"""A job takes microseconds; an engine that stays with one for this long never comes back."""
+
+
+class Engine(Protocol):
+    """A machine with the harness in it."""
+
+    guest: GuestMemory
+
+    def turn(self, jobs: int, seconds: float) -> bool:
+        """Let the guest run the jobs that were put; False where it died, or stayed with one of them for so many seconds."""
+        ...
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        ...
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        ...
+
+
+Run = tuple[Job, int, tuple[int, ...]]
+"""A job, the count of its stop and the delays of its events."""
+
+
+class Session:
+    """One engine, replaced when it is lost."""
+
+    def __init__(self, start: Callable[[], Engine]) -> None:
+        self._start = start
+        self._engine: Engine | None = None
+
+    def results(self, runs: Sequence[Run]) -> Iterator[Result | End]:
+        """The result of each run in its order; CORE_CRASHED or CORE_HUNG for one that the engine did not survive."""
+        first = 0
+        while first < len(runs):
+            engine = self._engine = self._engine or self._start()
+            count = _put(engine.guest, runs[first : first + MOST_JOBS])
+            survived = engine.turn(count, HANG_SECONDS)
+            finished = engine.guest.finished() if survived else engine.guest.progress()
+            for number in range(finished):
+                yield engine.guest.result(number)
+            first += finished
+            if not survived:
+                end = End.CORE_HUNG if engine.alive() else End.CORE_CRASHED
+                self.close()
+                yield end
+                first += 1
+
+    def close(self) -> None:
+        """End the engine; the next run starts another."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+def _put(guest: GuestMemory, runs: Sequence[Run]) -> int:
+    """Write as many jobs as there is room for; at least one, as the pool is emptied for it."""
+    for number, run in enumerate(runs):
+        if not guest.put(number, *run):
+            if number:
+                return number
+            guest.forget()
+            assert guest.put(0, *run), "the pool holds the pages of any one image"
+    return len(runs)

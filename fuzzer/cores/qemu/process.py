@@ -1,0 +1,122 @@
+"""A QEMU of one CPU model with the harness in it: started when it is needed, still when it is not, gone with its owner."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from fuzzer.cores.core import CoreError
+from fuzzer.cores.guest.assemble import committed
+from fuzzer.cores.guest.mailbox import MEMORY
+from fuzzer.cores.guest.memory import GuestMemory
+from fuzzer.cores.qemu.probe import PROGRAM
+
+SHIFT: Final = 5
+"""An instruction is 32 ns of the guest's time: more than two ticks of its HPET, so that each boundary can be hit."""
+NANOSECONDS: Final = 1 << SHIFT
+_BOOT_SECONDS: Final = 20.0
+_DEATH_SIGNAL: Final = 1
+_NAP: Final = 0.0002
+
+
+class Process:
+    """One QEMU, and its memory as both sides see it."""
+
+    def __init__(self, model: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="entryfuzz-qemu-")
+        folder = Path(self._folder.name)
+        harness = committed()
+        with (folder / "ram").open("w+b") as file:
+            file.truncate(MEMORY)
+            self._map = mmap.mmap(file.fileno(), MEMORY)
+        (folder / "rom").write_bytes(harness.rom)
+        self.guest = GuestMemory(memoryview(self._map), harness)
+        self._said = (folder / "said").open("w+b")
+        self._process = subprocess.Popen(
+            _command(folder, model), stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, preexec_fn=_die_with_parent
+        )
+        self._still = False
+        self._wait_for_boot()
+
+    def _wait_for_boot(self) -> None:
+        begun = time.monotonic()
+        while not self.guest.booted():
+            if self._process.poll() is not None or time.monotonic() - begun > _BOOT_SECONDS:
+                said = self.last_words()
+                self.close()
+                raise CoreError(f"qemu: {PROGRAM} did not start the harness: {said or 'it says nothing'}")
+            time.sleep(_NAP)
+        self.pause()
+
+    def last_words(self) -> str:
+        """What QEMU wrote, on one line."""
+        self._said.seek(0)
+        return " ".join(self._said.read().decode(errors="replace").split())[:300]
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
+    def pause(self) -> None:
+        """Stand still: a guest that waits for its next turn would take a processor of the host."""
+        self._process.send_signal(signal.SIGSTOP)
+        self._still = True
+
+    def resume(self) -> None:
+        """Go on."""
+        self._process.send_signal(signal.SIGCONT)
+        self._still = False
+
+    def turn(self, jobs: int, seconds: float) -> bool:
+        """Let the guest run jobs; whether it came to their end within `seconds` without progress and without dying."""
+        self.guest.begin(jobs)
+        self.resume()
+        watched, since = -1, time.monotonic()
+        while not self.guest.done():
+            if not self.alive():
+                return False
+            progress = self.guest.progress()
+            if progress != watched:
+                watched, since = progress, time.monotonic()
+            elif time.monotonic() - since > seconds:
+                return False
+            time.sleep(_NAP)
+        self.pause()
+        return True
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        self._said.close()
+        self._folder.cleanup()
+
+
+def _command(folder: Path, model: str) -> list[str]:
+    size = f"{MEMORY >> 20}M"
+    return [
+        PROGRAM,
+        *("-M", "pc,memory-backend=m,smm=on", "-m", size, "-cpu", model),
+        *("-object", f"memory-backend-file,id=m,size={size},mem-path={folder / 'ram'},share=on"),
+        *("-accel", "tcg,thread=single", "-icount", f"shift={SHIFT},sleep=off"),
+        *("-global", "hpet.msi=on", "-global", "hpet.timers=8"),
+        *("-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none", "-bios", str(folder / "rom")),
+    ]
+
+
+def _die_with_parent() -> None:
+    """Runs in the child: be killed when the process that started it is gone."""
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() == 1:
+        os._exit(1)
