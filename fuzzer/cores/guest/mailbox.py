@@ -34,6 +34,8 @@ RESULT_SAVE: Final = RECORD - SAVE_BYTES
 STATUS_STOPPED: Final = 1
 """The run ended, or the stop came: the save area tells."""
 STATUS_SHUTDOWN: Final = 2
+STATUS_STALLED: Final = 3
+"""The host has reset the machine, as no instruction retired any more."""
 
 REGISTERS_LOADED: Final = (
     "cr2", "cr8", "dr0", "dr1", "dr2", "dr3", "kernel_gs_base", "star", "lstar", "cstar", "sfmask", "sysenter_cs", "sysenter_esp",

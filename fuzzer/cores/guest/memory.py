@@ -11,6 +11,7 @@ from fuzzer.cores.guest import mailbox
 from fuzzer.cores.guest.assemble import ENTRY, Harness
 from fuzzer.cores.guest.job import Job, Patch, with_patches
 from fuzzer.cores.guest.mailbox import CONTROL, RECORD
+from fuzzer.cores.guest.state import harness_area
 from reference.image import PAGE
 
 _LARGE: Final = 0x20_0000
@@ -57,6 +58,7 @@ class GuestMemory:
             target = harness.symbols["drain_nmi" if vector == 2 else "drain_interrupt"]
             gate = struct.pack("<HHHHII", target & 0xFFFF, 0x08, 0x8E00, target >> 16 & 0xFFFF, target >> 32, 0)
             self.write(mailbox.IDT + 16 * vector, gate)
+        self.write(mailbox.TRAMPOLINE_SAVE, harness_area(mailbox.TABLES, harness.symbols["trampoline"]))
         self._control(mailbox.JOB_RECORDS, mailbox.JOB_AREA)
         self._control(mailbox.RESULTS, mailbox.RESULT_AREA)
         self._control(mailbox.OUT, mailbox.OUT_AREA)
@@ -72,10 +74,6 @@ class GuestMemory:
     def _read_control(self, field: int) -> int:
         (value,) = _QWORD.unpack_from(self._memory, CONTROL + field)
         return int(value)
-
-    def prepare(self, trampoline: bytes) -> None:
-        """Put the state in place in which breakpoints are taken out."""
-        self.write(mailbox.TRAMPOLINE_SAVE, trampoline)
 
     # Jobs
 
@@ -137,6 +135,10 @@ class GuestMemory:
     def booted(self) -> bool:
         """Whether the harness has taken over the machine."""
         return self._read_control(mailbox.BOOTS) > 0
+
+    def note_stalled(self, number: int) -> None:
+        """Let the result of a job say that the host has reset the machine in it."""
+        self.write(mailbox.RESULT_AREA + number * RECORD, _QWORD.pack(mailbox.STATUS_STALLED))
 
     def finished(self) -> int:
         """How many of the jobs have run."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fuzzer.cores.guest.job import STUB, Job, changed_pages
-from fuzzer.cores.guest.mailbox import STATUS_SHUTDOWN
+from fuzzer.cores.guest.mailbox import STATUS_SHUTDOWN, STATUS_STALLED
 from fuzzer.cores.guest.memory import Result
 from fuzzer.cores.guest.paging import physical
 from fuzzer.cores.guest.state import code_bits, cpl, in_order, registers_of
@@ -19,6 +19,8 @@ _FIRST_OUT, _SECOND_OUT = 2, len(STUB) - 2
 _ADDED: Final = 0x20
 """What the stub has added to AL by then."""
 _HLT: Final = 0xF4
+_RESETS: Final = {STATUS_SHUTDOWN: End.SHUTDOWN, STATUS_STALLED: End.DID_NOT_END}
+"""What is seen of machines of which nothing is left; a fault that is delivered for ever stops the guest's clock too."""
 _FRAME: Final = struct.Struct("<5Q")
 _AT_END: Final = ("rip", "cs", "rflags", "rsp", "ss")
 
@@ -42,8 +44,8 @@ class Seen:
 
 def see(job: Job, result: Result) -> Seen:
     """What a result shows of the machine."""
-    if result.status == STATUS_SHUTDOWN:
-        return Seen(End.SHUTDOWN, {}, {}, halted=False, code_bits=64)
+    if result.status in _RESETS:
+        return Seen(_RESETS[result.status], {}, {}, halted=False, code_bits=64)
     registers = registers_of(result.save, result.loaded)
     pages = {**job.image.pages, **result.pages}
     memory = changed_pages(job.image, result.pages, job.way.patches)

@@ -9,7 +9,9 @@ from typing import Final
 
 from fuzzer.cores.guest.mailbox import REGISTERS_LOADED, SAVE_BYTES, SMBASE
 from fuzzer.cores.guest.paging import read_linear
+from reference.bits import DR6_FIXED, FIXED
 from reference.image import REGISTERS, SEGMENTS, Image
+from reference.profiles import Cr0, Cr4, Efer
 
 _FIRST: Final = 0xFC00
 """The offset from SMBASE at which the save area begins, as the harness copies it."""
@@ -27,6 +29,9 @@ _GDTR, _LDTR, _IDTR, _TR = 0xFE60, 0xFE70, 0xFE80, 0xFE90
 _SMBASE_AT: Final = 0xFF00
 _REVISION_AT: Final = 0xFEFC
 _ENTRY: Final = struct.Struct("<HHIQ")
+_LONG_MODE: Final = Efer.LME | Efer.LMA
+_PAE: Final = Cr4.PAE
+_PAGING: Final = Cr0.PE | Cr0.ET | Cr0.PG
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,20 @@ def save_area(image: Image) -> bytes:
         _ENTRY.pack_into(area, place - _FIRST, part.selector, part.attributes, part.limit, part.base)
     _ENTRY.pack_into(area, _GDTR - _FIRST, 0, 0, registers["gdtr_limit"], registers["gdtr_base"])
     _ENTRY.pack_into(area, _IDTR - _FIRST, 0, 0, registers["idtr_limit"], registers["idtr_base"])
+    struct.pack_into("<I", area, _SMBASE_AT - _FIRST, SMBASE)
+    struct.pack_into("<I", area, _REVISION_AT - _FIRST, _REVISION)
+    return bytes(area)
+
+
+def harness_area(cr3: int, rip: int) -> bytes:
+    """The save area from which RSM goes on in 64-bit code of the harness, outside of SMM, at CPL 0."""
+    area = bytearray(SAVE_BYTES)
+    values = {"efer": _LONG_MODE, "cr4": _PAE, "cr3": cr3, "cr0": _PAGING, "dr6": DR6_FIXED, "rflags": FIXED, "rip": rip}
+    for name, value in values.items():
+        struct.pack_into("<Q", area, _QUADS[name] - _FIRST, value)
+    for name, place in _SEGMENTS_AT.items():
+        _ENTRY.pack_into(area, place - _FIRST, *((0x08, 0xA09B) if name == "cs" else (0x10, 0xC093)), 0xFFFF_FFFF, 0)
+    _ENTRY.pack_into(area, _TR - _FIRST, 0, 0x8B, 0x67, 0)
     struct.pack_into("<I", area, _SMBASE_AT - _FIRST, SMBASE)
     struct.pack_into("<I", area, _REVISION_AT - _FIRST, _REVISION)
     return bytes(area)

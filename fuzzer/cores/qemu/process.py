@@ -23,6 +23,8 @@ SHIFT: Final = 5
 NANOSECONDS: Final = 1 << SHIFT
 _BOOT_SECONDS: Final = 20.0
 _DEATH_SIGNAL: Final = 1
+_STALL_SECONDS: Final = 0.25
+"""A job takes microseconds."""
 _NAP: Final = 0.0002
 
 
@@ -40,7 +42,7 @@ class Process:
         self.guest = GuestMemory(memoryview(self._map), harness)
         self._said = (folder / "said").open("w+b")
         self._process = subprocess.Popen(
-            _command(folder, model), stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, preexec_fn=_die_with_parent
+            _command(folder, model), stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, preexec_fn=_die_with_parent
         )
         self._still = False
         self._wait_for_boot()
@@ -82,18 +84,28 @@ class Process:
         """Let the guest run jobs; whether it came to their end within `seconds` without progress and without dying."""
         self.guest.begin(jobs)
         self.resume()
+        stalled: set[int] = set()
         watched, since = -1, time.monotonic()
         while not self.guest.done():
-            if not self.alive():
-                return False
-            progress = self.guest.progress()
+            progress, still = self.guest.progress(), time.monotonic() - since
             if progress != watched:
                 watched, since = progress, time.monotonic()
-            elif time.monotonic() - since > seconds:
+            elif not self.alive() or still > seconds:
                 return False
+            elif still > _STALL_SECONDS and progress not in stalled:
+                stalled.add(progress)
+                self._reset()
             time.sleep(_NAP)
         self.pause()
+        for number in stalled:
+            self.guest.note_stalled(number)
         return True
+
+    def _reset(self) -> None:
+        """Reset the machine: where no instruction retires, the guest's clock stands, and no timer of it will fire."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"system_reset\n")
+        self._process.stdin.flush()
 
     def close(self) -> None:
         """End it, whatever it does."""
@@ -111,7 +123,7 @@ def _command(folder: Path, model: str) -> list[str]:
         *("-object", f"memory-backend-file,id=m,size={size},mem-path={folder / 'ram'},share=on"),
         *("-accel", "tcg,thread=single", "-icount", f"shift={SHIFT},sleep=off"),
         *("-global", "hpet.msi=on", "-global", "hpet.timers=8"),
-        *("-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none", "-bios", str(folder / "rom")),
+        *("-nodefaults", "-display", "none", "-monitor", "stdio", "-serial", "none", "-bios", str(folder / "rom")),
     ]
 
 
