@@ -54,7 +54,9 @@ def step_differences(image: Image, spec: Step, other: Step) -> tuple[Difference,
     """What two runs show differently at one step; nothing where one of them has left what can be compared."""
     if spec.end is End.NOT_MODELLED or other.end is End.UNSUPPORTED:
         return ()
-    found, _ = state_differences(image, spec.registers, spec.memory, other.registers, other.memory, spec.undefined)
+    found: list[Difference] = []
+    if not other.unseen:
+        found, _ = state_differences(image, spec.registers, spec.memory, other.registers, other.memory, spec.undefined)
     if spec.end is not other.end:
         found.insert(0, Difference("end", _end_name(spec), _end_name(other)))
     return tuple(found)

@@ -171,5 +171,7 @@ class Step:
     undefined: Undefined = field(default_factory=Undefined)
     code_bits: int = 64
     """64, or 32 in compatibility mode: what the code at RIP is."""
+    unseen: bool = False
+    """The engine shows nothing of the machine at its end: registers and memory are those of the step before."""
     end: End | None = None
     detail: str = ""

@@ -9,6 +9,7 @@ from iced_x86 import Decoder
 from fuzzer.cores.guest.job import Job
 from fuzzer.cores.guest.observe import Seen
 from fuzzer.cores.guest.paging import OutsideError, physical, read_linear
+from fuzzer.cores.guest.state import in_order
 from reference.faults import exception_name
 from reference.image import PAGE, Delivery, End, Step
 
@@ -31,8 +32,10 @@ class Recogniser:
     def step(self, boundary: int, seen: Seen | End) -> Step:
         """The step that ends at a boundary."""
         if isinstance(seen, End):
-            return Step(boundary, (), {}, end=seen, detail="the engine's process was lost")
+            values, memory = (self._before.values, self._before.memory) if self._before else (in_order(dict(self._job.image.registers)), {})
+            return Step(boundary, values, memory, unseen=True, end=seen, detail="the engine's process was lost")
         before, self._before = self._before, seen
+        shown = seen if seen.registers or before is None else before
         stuck = seen.halted and before is not None and before.registers == seen.registers and before.memory == seen.memory
         end = seen.end or (End.HALTED if stuck else None)
         if boundary >= self._job.image.limit and end is None:
@@ -40,12 +43,13 @@ class Recogniser:
         delivery = self._delivery(boundary, before, seen) if before is not None and seen.registers else None
         return Step(
             retired=boundary if end is None else max(boundary - 1, 0),
-            registers=seen.values,
-            memory=seen.memory,
+            registers=shown.values,
+            memory=shown.memory,
             delivered=(delivery,) if delivery else (),
             raised=_raised(delivery, before) if delivery and before else "",
             asynchronous=bool(delivery) and delivery is not None and before is not None and _from_outside(delivery, before),
             code_bits=seen.code_bits,
+            unseen=not seen.registers,
             end=end,
             detail=seen.detail,
         )
