@@ -11,7 +11,7 @@ from unicorn import x86_const
 
 from fuzzer.cores.unicorn.engine import Engine
 from fuzzer.cores.unicorn.registers import Batch
-from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError, Walker
+from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError, Walker, Walks
 from reference.image import PAGE
 
 _MASK: Final = (1 << 64) - 1
@@ -43,10 +43,10 @@ class Inspector:
     begun before the last change of size that `note_sizes` was told of.
     """
 
-    def __init__(self, engine: Engine, address_bits: int, roots: tuple[int, ...]) -> None:
+    def __init__(self, engine: Engine, address_bits: int, roots: tuple[int, ...], walks: Walks) -> None:
         self._engine = engine
         self._roots = roots
-        self._reader = Walker(engine.ram, address_bits)
+        self._reader = Walker(engine.ram, address_bits, walks)
         self._pages: dict[int, int] = {}
         """Physical addresses of pages of code, by page number."""
         self._bits = self._bits_before = 64

@@ -19,7 +19,7 @@ from fuzzer.cores.unicorn.inspector import Inspector
 from fuzzer.cores.unicorn.pages import code_pages
 from fuzzer.cores.unicorn.run import Run
 from fuzzer.cores.unicorn.segments import descriptor_caches
-from fuzzer.cores.unicorn.walk import Walker
+from fuzzer.cores.unicorn.walk import Walker, Walks
 from reference.image import PAGE, Image, Observation, Step
 
 
@@ -59,7 +59,7 @@ class Machine:
         for frame, page in image.pages.items():
             self.engine.ram[frame * PAGE : (frame + 1) * PAGE] = page
             self._loaded[frame] = page
-        self._code = code_pages(image.pages, image.registers["cr3"])
+        self._judge_pages(image)
         self._breakpoints = Breakpoints(self.engine, frames, self._enter_long_mode(image))
 
     def _enter_long_mode(self, image: Image) -> bytes:
@@ -90,10 +90,10 @@ class Machine:
         return Run(
             engine,
             image,
-            parts.doorman(engine, Walker(engine.ram, address_bits), image.end_vector),
+            parts.doorman(engine, Walker(engine.ram, address_bits, self._walks), image.end_vector),
             parts.arrivals(image.events),
             parts.fast_calls(engine, image.profile),
-            Inspector(engine, address_bits, self._code.roots),
+            Inspector(engine, address_bits, self._code.roots, self._peeks),
             self._rehearse,
         )
 
@@ -129,7 +129,12 @@ class Machine:
         if stale or moved:
             self.engine.forget_code()
         if moved:
-            self._code = code_pages(image.pages, image.registers["cr3"])
+            self._judge_pages(image)
+
+    def _judge_pages(self, image: Image) -> None:
+        """Look at paging structures that are new to this engine."""
+        self._code = code_pages(image.pages, image.registers["cr3"])
+        self._walks, self._peeks = Walks(self._code.tables), Walks(self._code.tables)
 
     def _poke_segments(self, image: Image) -> None:
         """Fill the descriptor caches, and set the CPL and the size of code that follow from them."""
