@@ -72,7 +72,7 @@ def load_implicit(m: Machine, linear: int, size: int) -> int:
     frame = m.system.reads.get(linear >> 12)
     offset = linear & 0xFFF
     if frame is None or offset + size > PAGE:
-        return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in _implicit_places(m, linear, size, READ)), "little")
+        return _gather(_implicit_places(m, linear, size, READ))
     value: int = UNPACK[size](m.pages[frame], offset)[0]
     return value
 
@@ -91,7 +91,8 @@ def store_implicit(m: Machine, linear: int, size: int, value: int) -> None:
 
 def check_store_implicit(m: Machine, linear: int, size: int) -> None:
     """Raise the fault that `store_implicit` would raise, and write nothing."""
-    _implicit_places(m, linear, size, WRITE)
+    if linear >> 12 not in m.system.writes or (linear & 0xFFF) + size > PAGE:
+        _implicit_places(m, linear, size, WRITE)
 
 
 def refuse_undefined(m: Machine, linear: int, size: int) -> None:
@@ -112,13 +113,16 @@ def physical(m: Machine, linear: int, user: bool) -> int:
     return frame << 12 | linear & 0xFFF
 
 
+_RULE: Final = "SDM Vol. 1, 3.3.7.1: an access at a non-canonical address"
+_STACK_RULE: Final = "SDM Vol. 1, 3.3.7.1: a stack access at a non-canonical address"
+
 Place = tuple["bytes | bytearray", int, int]
 
 
 def _load_slowly(m: Machine, linear: int, size: int, stack: bool) -> int:
     places = _places(m, linear, size, READ, m.translations, stack)
     note_data_access(m, linear, size, write=False)
-    return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in places), "little")
+    return _gather(places)
 
 
 def _store_slowly(m: Machine, linear: int, size: int, value: int, stack: bool) -> None:
@@ -127,6 +131,13 @@ def _store_slowly(m: Machine, linear: int, size: int, value: int, stack: bool) -
     _scatter(places, value, size)
     if m.undefined_words:
         _forget_linear(m, linear, size, m.translations.user)
+
+
+def _gather(places: list[Place]) -> int:
+    page, start, end = places[0]
+    if len(places) == 1:
+        return int.from_bytes(page[start:end], "little")
+    return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in places), "little")
 
 
 def _scatter(places: list[Place], value: int, size: int) -> None:
@@ -141,8 +152,7 @@ def _places(m: Machine, linear: int, size: int, access: int, translations: Trans
     """Where the bytes are, once every check has passed: one place, or two where the access crosses a page."""
     last = (linear + size - 1) & MASK64
     vector = Vector.SS if stack else Vector.GP
-    rule = f"SDM Vol. 1, 3.3.7.1: {'a stack' if stack else 'an'} access at a non-canonical address"
-    require(canonical(linear) and canonical(last), vector, 0, rule)
+    require(canonical(linear) and canonical(last), vector, 0, _STACK_RULE if stack else _RULE)
     if translations.user and linear & (size - 1) and m.rflags & AC and m.cr0 & Cr0.AM:
         _alignment_fault(m, linear, last, access)
 
@@ -169,11 +179,10 @@ def _split(m: Machine, linear: int, size: int, access: int, translations: Transl
     """The one or two places of an access; both pages are translated before anything is written."""
     page = _writable if access == WRITE else _readable
     offset = linear & 0xFFF
-    first = min(size, PAGE - offset)
-    places = [(page(m, linear, translations), offset, offset + first)]
-    if first < size:
-        places.append((page(m, (linear + first) & MASK64, translations), 0, size - first))
-    return places
+    if offset + size <= PAGE:
+        return [(page(m, linear, translations), offset, offset + size)]
+    first = PAGE - offset
+    return [(page(m, linear, translations), offset, PAGE), (page(m, (linear + first) & MASK64, translations), 0, size - first)]
 
 
 def _readable(m: Machine, linear: int, translations: Translations) -> bytes | bytearray:

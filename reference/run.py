@@ -57,12 +57,15 @@ def step(m: Machine) -> bool:
     if m.halted:
         return False
     here = m.rip
-    try:
-        instruction = fetch(m, here)
-    except Fault as fault:
-        m.fault_at_fetch = True
-        _fault(m, fault)
-        return True
+    known = m.translations.fetches.get(here >> 12)
+    instruction = known.get(here & 0xFFF) if known is not None else None
+    if instruction is None or here in m.armed:
+        try:
+            instruction = fetch(m)
+        except Fault as fault:
+            m.fault_at_fetch = True
+            _fault(m, fault)
+            return True
     watched = m.rflags & _TRAP_OR_RESUME
     try:
         m.rip = instruction.execute(m, instruction, (here + instruction.length) & MASK64)
