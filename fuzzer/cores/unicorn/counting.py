@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import eq
 
-from fuzzer.cores.unicorn.inspector import Inspector
+from fuzzer.cores.unicorn.inspector import Inspector, begins_again, repeats
 
 
 class UncountableError(Exception):
@@ -23,9 +23,10 @@ def count_retired(addresses: tuple[int, ...], last: int, rip: int, inspector: In
     begun = (last, *addresses)
     for first, length in _runs(begun):
         address, behind = begun[first], first + length
-        if inspector.begins_again(address):
+        decoded = inspector.instruction(address)
+        if begins_again(decoded):
             passes += length - 1
-        elif (behind < len(begun) or rip != address) and inspector.repeats(address):
+        elif (behind < len(begun) or rip != address) and repeats(decoded):
             passes += 1
             before = begun[first - 1] if first else last
             if exact and before >= 0 and inspector.opens_shadow(before):
@@ -34,11 +35,13 @@ def count_retired(addresses: tuple[int, ...], last: int, rip: int, inspector: In
 
 
 def _runs(addresses: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """(index, length) of every run of equal neighbours; the lists are searched in C, as most have hundreds of items and no run."""
+    """(index, length) of every run of equal neighbours; searched for in C, as most lists have hundreds of items and hardly a run."""
     same = [*map(eq, addresses, addresses[1:]), False]
+    runs = same.count(True)
     first = 0
-    while True in same[first:]:
+    while runs:
         first = same.index(True, first)
         last = same.index(False, first)
         yield first, last - first + 1
+        runs -= last - first
         first = last

@@ -17,6 +17,7 @@ from fuzzer.cores.unicorn.engine import Engine, Stop
 from fuzzer.cores.unicorn.fast_calls import FastCalls
 from fuzzer.cores.unicorn.inspector import Inspector
 from fuzzer.cores.unicorn.pages import code_pages
+from fuzzer.cores.unicorn.registers import MSRS
 from fuzzer.cores.unicorn.run import Run
 from fuzzer.cores.unicorn.segments import descriptor_caches
 from fuzzer.cores.unicorn.walk import Walker, Walks
@@ -66,7 +67,7 @@ class Machine:
         engine, registers = self.engine, image.registers
         engine.write(x86_const.UC_X86_REG_CR4, registers["cr4"])
         engine.write(x86_const.UC_X86_REG_CR3, registers["cr3"])
-        engine.write(x86_const.UC_X86_REG_MSR, (0xC000_0080, registers["efer"]))
+        engine.uc.msr_write(MSRS["efer"], registers["efer"])
         engine.write(x86_const.UC_X86_REG_CR0, registers["cr0"])
         engine.save()
         return engine.state()
