@@ -188,22 +188,26 @@ def _split(m: Machine, linear: int, size: int, access: int, translations: Transl
 def _readable(m: Machine, linear: int, translations: Translations) -> bytes | bytearray:
     """The page of `linear`, translated through the cache, which is filled where no access to the page needs another check."""
     frame = translations.reads.get(linear >> 12)
+    if frame is None and translations is m.supervisor:
+        frame = m.system.reads.get(linear >> 12)  # SMAP holds for implicit accesses at least as often (SDM Vol. 3A, 5.6.1)
     if frame is None:
         frame = translate(m, linear, READ, translations.user, translations.implicit)
-        if translations.caching:
-            translations.reads[linear >> 12] = frame
+    if translations.caching:
+        translations.reads[linear >> 12] = frame
     return page_of(m, frame)
 
 
 def _writable(m: Machine, linear: int, translations: Translations) -> bytearray:
-    """The same for a write."""
+    """The same for a write; what may be written may be read."""
     page = translations.writes.get(linear >> 12)
-    if page is None:
-        frame = translate(m, linear, WRITE, translations.user, translations.implicit)
-        page = writable_page(m, frame)
-        if translations.caching:
-            translations.writes[linear >> 12] = page
-            translations.reads[linear >> 12] = frame  # what may be written may be read
+    if page is not None:
+        return page
+    known = m.system if translations is m.supervisor and linear >> 12 in m.system.writes else None
+    frame = known.reads[linear >> 12] if known else translate(m, linear, WRITE, translations.user, translations.implicit)
+    page = writable_page(m, frame)
+    if translations.caching:
+        translations.writes[linear >> 12] = page
+        translations.reads[linear >> 12] = frame
     return page
 
 
