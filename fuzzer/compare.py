@@ -6,6 +6,8 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import compress
+from operator import ne
 
 from fuzzer.targets.tables import FRAMES
 from fuzzer.tolerances import ACCESSED_FLAGS, OTHER_BREAKPOINTS, UNDEFINED_FLAGS
@@ -92,11 +94,12 @@ def _words(image: Image, one: Mapping[int, bytes], other: Mapping[int, bytes]) -
     for frame in sorted(one.keys() | other.keys()):
         a, b = one.get(frame, image.pages[frame]), other.get(frame, image.pages[frame])
         if a != b:
-            words = zip(_QWORDS.unpack(a), _QWORDS.unpack(b), strict=True)
-            yield from ((frame * PAGE + 8 * n, x, y) for n, (x, y) in enumerate(words) if x != y)
+            words, others = _QWORDS.unpack(a), _QWORDS.unpack(b)
+            yield from ((frame * PAGE + 8 * n, words[n], others[n]) for n in compress(_WORDS, map(ne, words, others)))
 
 
 _QWORDS = struct.Struct("<512Q")
+_WORDS = range(PAGE // 8)
 _STARTS = sorted((first, name) for name, first in FRAMES.items())
 _FIRST_FRAMES = [first for first, _ in _STARTS]
 

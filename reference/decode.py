@@ -77,6 +77,7 @@ class Instruction:
         "name",
         "operand_prefix",
         "operands",
+        "plain",
         "repeat",
         "rewrites_memory",
         "slot",
@@ -97,6 +98,8 @@ class Instruction:
         """One execution is one of several iterations."""
         self.traps_by_result: bool = decoded.mnemonic in _TRAP_BY_RESULT
         """The single-step trap behind it depends on the TF that it leaves."""
+        self.plain = not (self.repeat or self.traps_by_result)
+        """Neither of the two: behind it only the flags that it began with matter."""
         self.rewrites_memory: bool = (
             decoded.op_count > 0 and decoded.op0_kind == OpKind.MEMORY and _INFO.info(decoded).op0_access in _REWRITES
         )

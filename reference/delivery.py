@@ -7,7 +7,7 @@ from enum import Enum
 
 from reference.bits import AC, CANONICAL_LOW_END, IF, MASK64, NT, RF, TF, VM, canonical
 from reference.debug import GENERAL_DETECT, forbid_watched
-from reference.descriptors import SYSTEM_TRAP_GATE, Descriptor, Gate, Segment
+from reference.descriptors import SYSTEM_TRAP_GATE, Descriptor, Gate, Segment, gate_of
 from reference.faults import VECTORS, Fault, Kind, NotModelled, Vector, makes_double_fault, require
 from reference.image import Delivery
 from reference.machine import RSP, SS, Machine
@@ -98,7 +98,7 @@ def fetch_gate(m: Machine, entry: Entry) -> Gate:
     error = vector << 3 | 2 | external
     require(vector * 16 + 15 <= m.idtr_limit, Vector.GP, error, "SDM Vol. 2A, INT n: the vector is past the IDT limit")
     address = (m.idtr_base + vector * 16) & MASK64
-    gate = Gate(load_implicit(m, address, 8), load_implicit(m, address + 8, 8))
+    gate = gate_of(load_implicit(m, address, 8), load_implicit(m, address + 8, 8))
     require(gate.is_interrupt_or_trap, Vector.GP, error, "SDM Vol. 2A, INT n: the gate is neither an interrupt nor a trap gate")
     if entry.source is Source.SOFTWARE:
         require(

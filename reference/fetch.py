@@ -24,28 +24,25 @@ _DECODED_LIMIT: Final = 10_000
 _PAGES_LIMIT: Final = 500
 
 
-def fetch(m: Machine, rip: int) -> Instruction:
-    """The instruction at RIP, after the faults that come before its execution (SDM Vol. 3A, Table 7-2)."""
-    page = m.translations.fetches.get(rip >> 12)
-    if page is not None and (instruction := page.get(rip & 0xFFF)) is not None and rip not in m.armed:
-        return instruction
-    return _fetch_slowly(m)
+def fetch(m: Machine) -> Instruction:
+    """The instruction at RIP, after the faults that come before its execution (SDM Vol. 3A, Table 7-2).
 
-
-def _fetch_slowly(m: Machine) -> Instruction:
-    """Fetch as far as the instruction goes: the second page is touched only if it is needed."""
+    It is fetched as far as it goes: the second page is touched only if it is needed.
+    """
     if m.armed:
         check_code_breakpoint(m)
     segmented = m.compatibility
     linear, room = (code_address(m), _room(m)) if segmented else (m.rip, LONGEST)
     page, offset = _fetch_page(m, linear), linear & 0xFFF
-    code = bytes(page[offset : offset + room])
-    try:
-        instruction = _decoded(m, code)
-    except Truncated:
-        return _fetch_longer(m, linear, code, room)
-    if isinstance(page, bytes) and not m.armed_oddly and not (segmented and _bounded(m)):
-        _remember(m, page, offset, instruction)
+    keep = isinstance(page, bytes) and not m.armed_oddly and not (segmented and _bounded(m))
+    known = _known_instructions(m, page) if keep else {}
+    instruction = known.get(offset)
+    if instruction is None:
+        code = bytes(page[offset : offset + room])
+        try:
+            instruction = known[offset] = _decoded(m, code)
+        except Truncated:
+            return _fetch_longer(m, linear, code, room)
     return instruction
 
 
@@ -102,14 +99,17 @@ def _fetch_page(m: Machine, linear: int) -> bytes | bytearray:
     return page_of(m, frame)
 
 
-def _remember(m: Machine, page: bytes, offset: int, instruction: Instruction) -> None:
-    """Let later fetches from this page go straight to its instructions: it is as it was in the image."""
+def _known_instructions(m: Machine, page: bytes | bytearray) -> dict[int, Instruction]:
+    """Those of a page that is as it was in the image, by offset; later fetches from it go straight to them."""
+    assert isinstance(page, bytes)
     pages = _PAGES[_dialect(m)]
-    if len(pages) >= _PAGES_LIMIT:
-        pages.clear()
-    known = pages.setdefault(page, {})
-    known[offset] = instruction
+    known = pages.get(page)
+    if known is None:
+        if len(pages) >= _PAGES_LIMIT:
+            pages.clear()
+        known = pages[page] = {}
     m.translations.fetches[m.rip >> 12] = known
+    return known
 
 
 _LOOKUPS: Final = {64: lookup, 32: lookup32}

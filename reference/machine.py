@@ -269,7 +269,8 @@ def set_rflags(m: Machine, value: int) -> None:
 def access_rules_changed(m: Machine) -> None:
     """Forget every translation: a control register, RFLAGS.AC or a debug register changed what an access has to check."""
     m.paging_structures.clear()
-    enabled = [(n, m.dr7 >> 16 + 4 * n & 3, m.dr7 >> 18 + 4 * n & 3) for n in range(4) if m.dr7 >> 2 * n & 3]
+    dr7 = m.dr7
+    enabled = [(n, dr7 >> 16 + 4 * n & 3, dr7 >> 18 + 4 * n & 3) for n in range(4) if dr7 >> 2 * n & 3] if dr7 & 0xFF else []
     watched = any(kind for _, kind, _ in enabled)
     m.armed = frozenset(m.dr[n] for n, kind, _ in enabled if not kind)
     m.armed_oddly = any(length for _, kind, length in enabled if not kind)

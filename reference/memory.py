@@ -43,6 +43,20 @@ def store(m: Machine, linear: int, size: int, value: int, stack: bool = False) -
         _forget_linear(m, linear, size, m.translations.user)
 
 
+def copy_in_pages(m: Machine, come_from: int, go_to: int, step: int, most: int) -> int:
+    """Copy up to `most` elements of `step` bytes upwards between two pages that need no further check, as far as neither ends.
+
+    Returns how many were copied: 0 where each has to be looked at by itself.
+    """
+    frame, page = m.translations.reads.get(come_from >> 12), m.translations.writes.get(go_to >> 12)
+    if frame is None or page is None or m.pages[frame] is page or step < 0 or m.undefined_words:
+        return 0
+    start, target = come_from & 0xFFF, go_to & 0xFFF
+    count = min(most, (PAGE - max(start, target)) // step)
+    page[target : target + count * step] = m.pages[frame][start : start + count * step]
+    return count
+
+
 def check_store(m: Machine, linear: int, size: int, stack: bool = False) -> None:
     """Raise the fault that a store of `size` bytes would raise, and write nothing: for instructions with two destinations."""
     _places(m, linear, size, WRITE, m.translations, stack)
@@ -58,7 +72,7 @@ def load_implicit(m: Machine, linear: int, size: int) -> int:
     frame = m.system.reads.get(linear >> 12)
     offset = linear & 0xFFF
     if frame is None or offset + size > PAGE:
-        return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in _implicit_places(m, linear, size, READ)), "little")
+        return _gather(_implicit_places(m, linear, size, READ))
     value: int = UNPACK[size](m.pages[frame], offset)[0]
     return value
 
@@ -77,7 +91,8 @@ def store_implicit(m: Machine, linear: int, size: int, value: int) -> None:
 
 def check_store_implicit(m: Machine, linear: int, size: int) -> None:
     """Raise the fault that `store_implicit` would raise, and write nothing."""
-    _implicit_places(m, linear, size, WRITE)
+    if linear >> 12 not in m.system.writes or (linear & 0xFFF) + size > PAGE:
+        _implicit_places(m, linear, size, WRITE)
 
 
 def refuse_undefined(m: Machine, linear: int, size: int) -> None:
@@ -98,13 +113,16 @@ def physical(m: Machine, linear: int, user: bool) -> int:
     return frame << 12 | linear & 0xFFF
 
 
+_RULE: Final = "SDM Vol. 1, 3.3.7.1: an access at a non-canonical address"
+_STACK_RULE: Final = "SDM Vol. 1, 3.3.7.1: a stack access at a non-canonical address"
+
 Place = tuple["bytes | bytearray", int, int]
 
 
 def _load_slowly(m: Machine, linear: int, size: int, stack: bool) -> int:
     places = _places(m, linear, size, READ, m.translations, stack)
     note_data_access(m, linear, size, write=False)
-    return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in places), "little")
+    return _gather(places)
 
 
 def _store_slowly(m: Machine, linear: int, size: int, value: int, stack: bool) -> None:
@@ -113,6 +131,13 @@ def _store_slowly(m: Machine, linear: int, size: int, value: int, stack: bool) -
     _scatter(places, value, size)
     if m.undefined_words:
         _forget_linear(m, linear, size, m.translations.user)
+
+
+def _gather(places: list[Place]) -> int:
+    page, start, end = places[0]
+    if len(places) == 1:
+        return int.from_bytes(page[start:end], "little")
+    return int.from_bytes(b"".join(bytes(page[start:end]) for page, start, end in places), "little")
 
 
 def _scatter(places: list[Place], value: int, size: int) -> None:
@@ -127,8 +152,7 @@ def _places(m: Machine, linear: int, size: int, access: int, translations: Trans
     """Where the bytes are, once every check has passed: one place, or two where the access crosses a page."""
     last = (linear + size - 1) & MASK64
     vector = Vector.SS if stack else Vector.GP
-    rule = f"SDM Vol. 1, 3.3.7.1: {'a stack' if stack else 'an'} access at a non-canonical address"
-    require(canonical(linear) and canonical(last), vector, 0, rule)
+    require(canonical(linear) and canonical(last), vector, 0, _STACK_RULE if stack else _RULE)
     if translations.user and linear & (size - 1) and m.rflags & AC and m.cr0 & Cr0.AM:
         _alignment_fault(m, linear, last, access)
 
@@ -155,32 +179,35 @@ def _split(m: Machine, linear: int, size: int, access: int, translations: Transl
     """The one or two places of an access; both pages are translated before anything is written."""
     page = _writable if access == WRITE else _readable
     offset = linear & 0xFFF
-    first = min(size, PAGE - offset)
-    places = [(page(m, linear, translations), offset, offset + first)]
-    if first < size:
-        places.append((page(m, (linear + first) & MASK64, translations), 0, size - first))
-    return places
+    if offset + size <= PAGE:
+        return [(page(m, linear, translations), offset, offset + size)]
+    first = PAGE - offset
+    return [(page(m, linear, translations), offset, PAGE), (page(m, (linear + first) & MASK64, translations), 0, size - first)]
 
 
 def _readable(m: Machine, linear: int, translations: Translations) -> bytes | bytearray:
     """The page of `linear`, translated through the cache, which is filled where no access to the page needs another check."""
     frame = translations.reads.get(linear >> 12)
+    if frame is None and translations is m.supervisor:
+        frame = m.system.reads.get(linear >> 12)  # SMAP holds for implicit accesses at least as often (SDM Vol. 3A, 5.6.1)
     if frame is None:
         frame = translate(m, linear, READ, translations.user, translations.implicit)
-        if translations.caching:
-            translations.reads[linear >> 12] = frame
+    if translations.caching:
+        translations.reads[linear >> 12] = frame
     return page_of(m, frame)
 
 
 def _writable(m: Machine, linear: int, translations: Translations) -> bytearray:
-    """The same for a write."""
+    """The same for a write; what may be written may be read."""
     page = translations.writes.get(linear >> 12)
-    if page is None:
-        frame = translate(m, linear, WRITE, translations.user, translations.implicit)
-        page = writable_page(m, frame)
-        if translations.caching:
-            translations.writes[linear >> 12] = page
-            translations.reads[linear >> 12] = frame  # what may be written may be read
+    if page is not None:
+        return page
+    known = m.system if translations is m.supervisor and linear >> 12 in m.system.writes else None
+    frame = known.reads[linear >> 12] if known else translate(m, linear, WRITE, translations.user, translations.implicit)
+    page = writable_page(m, frame)
+    if translations.caching:
+        translations.writes[linear >> 12] = page
+        translations.reads[linear >> 12] = frame
     return page
 
 

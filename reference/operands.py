@@ -205,6 +205,14 @@ class BasedMemory(Memory):
         """The linear address."""
         return (m.gpr[self.base] + self.displacement) & MASK64
 
+    def read(self, m: Machine) -> int:
+        """Load the operand."""
+        return load(m, (m.gpr[self.base] + self.displacement) & MASK64, self.size, self.stack)
+
+    def write(self, m: Machine, value: int) -> None:
+        """Store the operand."""
+        store(m, (m.gpr[self.base] + self.displacement) & MASK64, self.size, value & self.ones, self.stack)
+
 
 class SegmentedMemory(Memory):
     """Memory in compatibility mode: an offset into any of the six segments, whose type and limit are checked (SDM Vol. 3A, 6.3)."""

@@ -94,7 +94,7 @@ def _entry(m: Machine, table: int, linear: int, shift: int, access: int, user: b
     entry: int = _QWORD.unpack_from(page, (linear >> shift & 0x1FF) * 8)[0]
     if not entry & PRESENT:
         raise _page_fault(m, linear, access, user, 0, "SDM Vol. 3A, 5.7: the translation is not present")
-    if entry & _reserved(m) or (shift == 39 and entry & PAGE_SIZE):
+    if (entry >> 32 and entry & _reserved(m)) or (shift == 39 and entry & PAGE_SIZE):
         rule = "SDM Vol. 3A, 5.7: a reserved bit is set in a paging-structure entry"
         raise _page_fault(m, linear, access, user, ERROR_PRESENT | ERROR_RESERVED, rule)
     return entry
@@ -114,11 +114,12 @@ def _mark(m: Machine, linear: int, access: int) -> None:
 
 
 def _reserved(m: Machine) -> int:
-    """Bits that must be 0 in every entry: the address bits past MAXPHYADDR, and NX while EFER.NXE is 0 (SDM Vol. 3A, 5.5.4).
+    """Bits that must be 0 in every entry, none below bit 32: the address bits past MAXPHYADDR, NX while EFER.NXE is 0 (SDM Vol. 3A, 5.5.4).
 
     A PML4 entry maps no page, so its PS bit is reserved as well.
     """
-    beyond = ADDRESS & ~((1 << m.profile.physical_address_bits) - 1)
+    width = m.profile.physical_address_bits
+    beyond = ADDRESS >> width << width
     return beyond if m.efer & Efer.NXE else beyond | NO_EXECUTE
 
 

@@ -45,7 +45,30 @@ def _run_to_end(m: Machine, limit: int) -> End:
     while m.retired < limit and len(m.deliveries) < limit:
         if not step(m):
             return End.HALTED
+        if not (m.pending or m.shadow or m.shadowed or m.sheltered or m.trap_pending or m.debug_hits or m.repeating or m.halted):
+            _run_plainly(m, min(limit, m.next_arrival, m.retired + limit - len(m.deliveries)))
     return End.DID_NOT_END
+
+
+def _run_plainly(m: Machine, last: int) -> None:
+    """Do as `step` does up to boundary `last`, as long as nothing but the next instruction is due and that is a known and plain one.
+
+    Most of a run is: here it does not pay for looking at every boundary for what can happen at some.
+    """
+    while m.retired < last:
+        here = m.rip
+        known = m.translations.fetches.get(here >> 12)
+        instruction = known.get(here & 0xFFF) if known is not None else None
+        if instruction is None or not instruction.plain or m.armed or m.rflags & _TRAP_OR_RESUME:
+            return
+        try:
+            m.rip = instruction.execute(m, instruction, (here + instruction.length) & MASK64)
+        except Fault as fault:
+            _fault_of(m, instruction, fault)
+            return
+        m.retired += 1
+        if m.shadow or m.debug_hits or m.halted:
+            return
 
 
 def step(m: Machine) -> bool:
@@ -57,18 +80,20 @@ def step(m: Machine) -> bool:
     if m.halted:
         return False
     here = m.rip
-    try:
-        instruction = fetch(m, here)
-    except Fault as fault:
-        m.fault_at_fetch = True
-        _fault(m, fault)
-        return True
+    known = m.translations.fetches.get(here >> 12)
+    instruction = known.get(here & 0xFFF) if known is not None else None
+    if instruction is None or here in m.armed:
+        try:
+            instruction = fetch(m)
+        except Fault as fault:
+            m.fault_at_fetch = True
+            _fault(m, fault)
+            return True
     watched = m.rflags & _TRAP_OR_RESUME
     try:
         m.rip = instruction.execute(m, instruction, (here + instruction.length) & MASK64)
     except Fault as fault:
-        _leave_model_where_open(instruction, fault)
-        _fault(m, fault)
+        _fault_of(m, instruction, fault)
         return True
     m.retired += 1
     if instruction.repeat or m.repeating:
@@ -86,6 +111,12 @@ def _settle(m: Machine, instruction: Instruction, flags: int) -> None:
             m.rflags &= ~RF
     if flags & TF or instruction.traps_by_result:
         m.trap_pending = _traps(m, instruction)
+
+
+def _fault_of(m: Machine, instruction: Instruction, fault: Fault) -> None:
+    """Deliver the fault that `instruction` met while it ran."""
+    _leave_model_where_open(instruction, fault)
+    _fault(m, fault)
 
 
 def _fault(m: Machine, fault: Fault) -> None:

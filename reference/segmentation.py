@@ -6,7 +6,7 @@ from typing import Final
 
 from reference.bits import MASK64, canonical
 from reference.compatibility import check_stack_width
-from reference.descriptors import TYPE_ACCESSED, Descriptor, Segment
+from reference.descriptors import TYPE_ACCESSED, Descriptor, Segment, descriptor_of
 from reference.faults import Fault, NotModelled, Vector, require
 from reference.machine import CS, DS, ES, FS, GS, SS, Machine, set_cpl
 from reference.memory import load_implicit, store_implicit
@@ -36,7 +36,7 @@ def read_descriptor(m: Machine, selector: int, vector: int = Vector.GP, external
         raise Fault(vector, selector & 0xFFFC | external, "the selector is past the limit of its descriptor table")
     if not (canonical(address) and canonical(address + 7)):
         raise Fault(vector, selector & 0xFFFC | external, "the descriptor stands at a non-canonical address")
-    return Descriptor(load_implicit(m, address, 8))
+    return descriptor_of(load_implicit(m, address, 8))
 
 
 def mark_accessed(m: Machine, selector: int, descriptor: Descriptor) -> Descriptor:
@@ -45,7 +45,7 @@ def mark_accessed(m: Machine, selector: int, descriptor: Descriptor) -> Descript
         return descriptor
     address = descriptor_address(m, selector)
     assert address is not None
-    marked = Descriptor(descriptor.raw | TYPE_ACCESSED << 40)
+    marked = descriptor_of(descriptor.raw | TYPE_ACCESSED << 40)
     store_implicit(m, address + 5, 1, marked.raw >> 40 & 0xFF)
     return marked
 
@@ -125,4 +125,5 @@ def drop_inaccessible_segments(m: Machine) -> None:
             raise NotModelled("the base of FS or GS after a return made it null")
         if not segment.usable and segment.selector and m.profile.vendor == "amd":
             raise NotModelled("null selector with an RPL after a return to an outer level on AMD")
-        m.segments[index] = Segment.null(0, segment.base)
+        if segment.usable or segment.selector:
+            m.segments[index] = Segment.null(0, segment.base)

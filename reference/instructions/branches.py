@@ -18,7 +18,7 @@ _RULE = "SDM Vol. 2A, CALL, JMP and Jcc, Vol. 2B, RET: the target of a near bran
 
 def _relative_target(m: Machine, i: Instruction) -> int:
     target = (m.rip + i.target) & MASK64
-    return target & 0xFFFF if i.destination.size == 2 else target
+    return _require_canonical(target & 0xFFFF if i.destination.size == 2 else target)
 
 
 def _require_canonical(target: int) -> int:
@@ -28,7 +28,7 @@ def _require_canonical(target: int) -> int:
 
 def jmp(m: Machine, i: Instruction, end: int) -> int:
     """Jump relative (SDM Vol. 2A, JMP)."""
-    return _require_canonical(_relative_target(m, i))
+    return _relative_target(m, i)
 
 
 def jmp_indirect(m: Machine, i: Instruction, end: int) -> int:
@@ -38,18 +38,18 @@ def jmp_indirect(m: Machine, i: Instruction, end: int) -> int:
 
 def jcc(m: Machine, i: Instruction, end: int) -> int:
     """Jump if the condition holds (SDM Vol. 2A, Jcc)."""
-    return _require_canonical(_relative_target(m, i)) if condition(m, i.condition) else end
+    return _relative_target(m, i) if condition(m, i.condition) else end
 
 
 def jrcxz(m: Machine, i: Instruction, end: int) -> int:
     """Jump if RCX, or ECX with a 67 prefix, is 0 (SDM Vol. 2A, Jcc)."""
     count = m.gpr[RCX] if i.name == "jrcxz" else m.gpr[RCX] & 0xFFFF_FFFF
-    return end if count else _require_canonical(_relative_target(m, i))
+    return end if count else _relative_target(m, i)
 
 
 def call(m: Machine, i: Instruction, end: int) -> int:
     """Push the return address and jump relative (SDM Vol. 2A, CALL)."""
-    target = _require_canonical(_relative_target(m, i))
+    target = _relative_target(m, i)
     push_value(m, end, i.slot)
     return target
 

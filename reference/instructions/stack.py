@@ -41,7 +41,8 @@ def pop(m: Machine, i: Instruction, end: int) -> int:
     An address that uses RSP is computed after RSP moved, and a pop into RSP keeps the value.
     """
     before = m.gpr[RSP]
-    value = pop_value(m, i.slot)
+    value = load(m, before, i.slot, stack=True)
+    m.gpr[RSP] = (before + i.slot) & MASK64
     if m.undefined_words:
         refuse_undefined(m, before, i.slot)
     try:

@@ -6,7 +6,7 @@ from typing import Final
 
 from reference.bits import AC, MASK64, ZF, canonical
 from reference.decode import Instruction
-from reference.descriptors import SYSTEM_CALL_GATE, SYSTEM_LDT, SYSTEM_TSS_AVAILABLE, SYSTEM_TSS_BUSY, Descriptor, Segment
+from reference.descriptors import SYSTEM_CALL_GATE, SYSTEM_LDT, SYSTEM_TSS_AVAILABLE, SYSTEM_TSS_BUSY, Descriptor, Segment, descriptor_of
 from reference.faults import Fault, NotModelled, Vector, require
 from reference.machine import Machine
 from reference.memory import check_store, load, load_implicit, store, store_implicit
@@ -93,7 +93,7 @@ def _upper_type(high: int) -> int:
 
 def system_segment(selector: int, low: int, high: int) -> Segment:
     """LDTR or TR from the 16 bytes of a system descriptor (SDM Vol. 3A, 3.5)."""
-    descriptor = Descriptor(low)
+    descriptor = descriptor_of(low)
     return Segment(selector, descriptor.base | (high & 0xFFFF_FFFF) << 32, descriptor.limit, descriptor)
 
 
@@ -105,7 +105,7 @@ def lldt(m: Machine, i: Instruction, end: int) -> int:
         m.ldtr = Segment.null(selector)
         return end
     _, low, high = _system_descriptor(m, selector, "LLDT")
-    descriptor = Descriptor(low)
+    descriptor = descriptor_of(low)
     error = selector & 0xFFFC
     is_ldt = not descriptor.is_segment and descriptor.type == SYSTEM_LDT
     require(is_ldt, Vector.GP, error, "SDM Vol. 2A, LLDT: the descriptor is not an LDT")
@@ -124,7 +124,7 @@ def ltr(m: Machine, i: Instruction, end: int) -> int:
     selector = i.destination.read(m) & 0xFFFF
     require(not is_null(selector), Vector.GP, 0, "SDM Vol. 2A, LTR: the selector is null")
     address, low, high = _system_descriptor(m, selector, "LTR")
-    descriptor = Descriptor(low)
+    descriptor = descriptor_of(low)
     error = selector & 0xFFFC
     available = not descriptor.is_segment and descriptor.type == SYSTEM_TSS_AVAILABLE
     require(available, Vector.GP, error, "SDM Vol. 2A, LTR: the descriptor is not an available TSS")
@@ -146,7 +146,7 @@ def _visible(m: Machine, selector: int) -> Descriptor | None:
     address = None if is_null(selector) else descriptor_address(m, selector)
     if address is None:
         return None
-    descriptor = Descriptor(load_implicit(m, address, 8))
+    descriptor = descriptor_of(load_implicit(m, address, 8))
     if descriptor.is_conforming:
         return descriptor
     return descriptor if m.cpl <= descriptor.dpl and selector & 3 <= descriptor.dpl else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import groupby, islice
+from collections.abc import Iterator
 from operator import eq
 
-from fuzzer.cores.unicorn.inspector import Inspector
+from fuzzer.cores.unicorn.inspector import Inspector, begins_again, repeats
 
 
 class UncountableError(Exception):
@@ -19,20 +19,29 @@ def count_retired(addresses: tuple[int, ...], last: int, rip: int, inspector: In
     a shadow, and then its iterations cannot be told from its passes: UncountableError, if the count must be `exact`. It also
     begins an instruction again that changed code it had translated together with it.
     """
-    if last != addresses[0] and not any(map(eq, addresses, islice(addresses, 1, None))):
-        return len(addresses)
-    before, passes, begun = last, 0, 0
-    for address, group in groupby(addresses):
-        length = sum(1 for _ in group)
-        begun += length
-        if begun == length and address == last:
-            length += 1
-        if length > 1:
-            if inspector.begins_again(address):
-                passes += length - 1
-            elif (begun < len(addresses) or rip != address) and inspector.repeats(address):
-                passes += 1
-                if exact and before >= 0 and inspector.opens_shadow(before):
-                    raise UncountableError
-        before = address
+    passes = 0
+    begun = (last, *addresses)
+    for first, length in _runs(begun):
+        address, behind = begun[first], first + length
+        decoded = inspector.instruction(address)
+        if begins_again(decoded):
+            passes += length - 1
+        elif (behind < len(begun) or rip != address) and repeats(decoded):
+            passes += 1
+            before = begun[first - 1] if first else last
+            if exact and before >= 0 and inspector.opens_shadow(before):
+                raise UncountableError
     return len(addresses) - passes
+
+
+def _runs(addresses: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """(index, length) of every run of equal neighbours; searched for in C, as most lists have hundreds of items and hardly a run."""
+    same = [*map(eq, addresses, addresses[1:]), False]
+    runs = same.count(True)
+    first = 0
+    while runs:
+        first = same.index(True, first)
+        last = same.index(False, first)
+        yield first, last - first + 1
+        runs -= last - first
+        first = last

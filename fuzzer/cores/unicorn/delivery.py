@@ -128,10 +128,9 @@ class Doorman:
         self._walker.check_write(stack - 8 & MASK, 8)
         self._walker.check_write(top, 8)
         if not code >> 40 & 1:
-            self._walker.write(self._code_place + 5 & MASK, 1, (code >> 40 | 1) & 0xFF)
+            self._walker.write(self._code_place + 5 & MASK, bytes([(code >> 40 | 1) & 0xFF]))
             code |= 1 << 40
-        for n, word in enumerate(words):
-            self._walker.write(stack - 8 * (n + 1) & MASK, 8, word)
+        self._walker.write(top, b"".join(word.to_bytes(8, "little") for word in reversed(words)))
         self.deliveries.append(Delivery(boundary, arrival.vector, self.pushed_error(arrival), arrival.rip, self.cpl))
         trap_gate = bool(low >> 40 & 1)
         self._switch(low >> 16 & 0xFFFF, code, new_cpl, target, top, trap_gate)

@@ -17,7 +17,7 @@ from unicorn.unicorn_py3 import unicorn as binding
 
 from fuzzer.cores.core import CoreError
 from fuzzer.cores.unicorn import blob
-from fuzzer.cores.unicorn.registers import ALL, WRITTEN, Batch
+from fuzzer.cores.unicorn.registers import ALL, WRITTEN, Batch, Writer
 from reference.image import PAGE
 
 ELSEWHERE: Final = 1
@@ -66,7 +66,9 @@ class Engine:
         self._ram_view = (ctypes.c_char * len(self.ram)).from_buffer(self.ram)
         self.uc.mem_map_ptr(0, len(self.ram), uc_const.UC_PROT_ALL, ctypes.addressof(self._ram_view))
         self._batch = Batch(ALL)
-        self._written = Batch(WRITTEN)
+        self._writer = Writer(WRITTEN)
+        self._word = ctypes.c_uint64()
+        self._word_pointer = ctypes.pointer(self._word)
         self._context = self.uc.context_save()
         self._layout = self._find_layout()
         self._state = (ctypes.c_char * self._layout.size).from_address(_address(self._context))
@@ -169,12 +171,15 @@ class Engine:
         struct.pack_into(form, self._state, self._layout.env + offset, *values)
 
     def read(self, register: int) -> int:
-        """One register by Unicorn's number."""
-        return int(self.uc.reg_read(register))
+        """One register of 64 bits by Unicorn's number."""
+        self._word.value = 0
+        self.library.uc_reg_read(self.handle, register, self._word_pointer)
+        return self._word.value
 
-    def write(self, register: int, value: Any) -> None:
-        """Write one register by Unicorn's number."""
-        self.uc.reg_write(register, value)
+    def write(self, register: int, value: int) -> None:
+        """Write one register of 64 bits by Unicorn's number."""
+        self._word.value = value
+        self.library.uc_reg_write(self.handle, register, self._word_pointer)
 
     def read_all(self) -> tuple[int, ...]:
         """Every register in the order of `image.REGISTERS`."""
@@ -182,7 +187,7 @@ class Engine:
 
     def write_all(self, values: Mapping[str, int]) -> None:
         """Write what Unicorn's interface can write; segments and system registers with hidden parts are not among it."""
-        self._written.write(self.library.uc_reg_write_batch, self.handle, values)
+        self._writer.write(self.library.uc_reg_write_batch, self.handle, values)
 
     def forget_code(self) -> None:
         """Drop all translated code: the host changed a page that instructions are fetched from."""
@@ -212,9 +217,7 @@ class Engine:
         return Stop(addresses)
 
     def _start(self, rip: int, count: int, until: int) -> int:
-        status: int = self.library.uc_emu_start(
-            self.handle, ctypes.c_uint64(rip), ctypes.c_uint64(until), ctypes.c_uint64(0), ctypes.c_size_t(count)
-        )
+        status: int = self.library.uc_emu_start(self.handle, rip, until, 0, count)
         return status
 
 

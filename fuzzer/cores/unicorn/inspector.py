@@ -11,7 +11,7 @@ from unicorn import x86_const
 
 from fuzzer.cores.unicorn.engine import Engine
 from fuzzer.cores.unicorn.registers import Batch
-from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError, Walker
+from fuzzer.cores.unicorn.walk import GuestFaultError, OutsideError, Walker, Walks
 from reference.image import PAGE
 
 _MASK: Final = (1 << 64) - 1
@@ -43,10 +43,10 @@ class Inspector:
     begun before the last change of size that `note_sizes` was told of.
     """
 
-    def __init__(self, engine: Engine, address_bits: int, roots: tuple[int, ...]) -> None:
+    def __init__(self, engine: Engine, address_bits: int, roots: tuple[int, ...], walks: Walks) -> None:
         self._engine = engine
         self._roots = roots
-        self._reader = Walker(engine.ram, address_bits)
+        self._reader = Walker(engine.ram, address_bits, walks)
         self._pages: dict[int, int] = {}
         """Physical addresses of pages of code, by page number."""
         self._bits = self._bits_before = 64
@@ -121,12 +121,7 @@ class Inspector:
 
     def repeats(self, address: int) -> bool:
         """Whether a repeated string instruction stands there."""
-        decoded = self.instruction(address)
-        return decoded.has_rep_prefix or decoded.has_repne_prefix
-
-    def begins_again(self, address: int) -> bool:
-        """Whether an instruction met twice in a row was begun anew: it neither repeats nor branches."""
-        return not self.repeats(address) and self.instruction(address).flow_control == FlowControl.NEXT
+        return repeats(self.instruction(address))
 
     def repeat_count(self, address: int) -> int:
         """What is left in RCX, ECX or CX, as the address size says, for the repeated instruction at an address."""
@@ -155,6 +150,16 @@ class Inspector:
         """MOV SS or POP SS."""
         decoded = self.instruction(address)
         return decoded.mnemonic in (Mnemonic.MOV, Mnemonic.POP) and decoded.op0_register == Register.SS
+
+
+def repeats(decoded: Decoded) -> bool:
+    """A repeated string instruction."""
+    return decoded.has_rep_prefix or decoded.has_repne_prefix
+
+
+def begins_again(decoded: Decoded) -> bool:
+    """Whether an instruction met twice in a row was begun anew: it neither repeats nor branches."""
+    return not repeats(decoded) and decoded.flow_control == FlowControl.NEXT
 
 
 @lru_cache(maxsize=4096)

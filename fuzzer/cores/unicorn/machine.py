@@ -17,9 +17,10 @@ from fuzzer.cores.unicorn.engine import Engine, Stop
 from fuzzer.cores.unicorn.fast_calls import FastCalls
 from fuzzer.cores.unicorn.inspector import Inspector
 from fuzzer.cores.unicorn.pages import code_pages
+from fuzzer.cores.unicorn.registers import MSRS
 from fuzzer.cores.unicorn.run import Run
 from fuzzer.cores.unicorn.segments import descriptor_caches
-from fuzzer.cores.unicorn.walk import Walker
+from fuzzer.cores.unicorn.walk import Walker, Walks
 from reference.image import PAGE, Image, Observation, Step
 
 
@@ -59,14 +60,14 @@ class Machine:
         for frame, page in image.pages.items():
             self.engine.ram[frame * PAGE : (frame + 1) * PAGE] = page
             self._loaded[frame] = page
-        self._code = code_pages(image.pages, image.registers["cr3"])
+        self._judge_pages(image)
         self._breakpoints = Breakpoints(self.engine, frames, self._enter_long_mode(image))
 
     def _enter_long_mode(self, image: Image) -> bytes:
         engine, registers = self.engine, image.registers
         engine.write(x86_const.UC_X86_REG_CR4, registers["cr4"])
         engine.write(x86_const.UC_X86_REG_CR3, registers["cr3"])
-        engine.write(x86_const.UC_X86_REG_MSR, (0xC000_0080, registers["efer"]))
+        engine.uc.msr_write(MSRS["efer"], registers["efer"])
         engine.write(x86_const.UC_X86_REG_CR0, registers["cr0"])
         engine.save()
         return engine.state()
@@ -90,10 +91,10 @@ class Machine:
         return Run(
             engine,
             image,
-            parts.doorman(engine, Walker(engine.ram, address_bits), image.end_vector),
+            parts.doorman(engine, Walker(engine.ram, address_bits, self._walks), image.end_vector),
             parts.arrivals(image.events),
             parts.fast_calls(engine, image.profile),
-            Inspector(engine, address_bits, self._code.roots),
+            Inspector(engine, address_bits, self._code.roots, self._peeks),
             self._rehearse,
         )
 
@@ -129,7 +130,12 @@ class Machine:
         if stale or moved:
             self.engine.forget_code()
         if moved:
-            self._code = code_pages(image.pages, image.registers["cr3"])
+            self._judge_pages(image)
+
+    def _judge_pages(self, image: Image) -> None:
+        """Look at paging structures that are new to this engine."""
+        self._code = code_pages(image.pages, image.registers["cr3"])
+        self._walks, self._peeks = Walks(self._code.tables), Walks(self._code.tables)
 
     def _poke_segments(self, image: Image) -> None:
         """Fill the descriptor caches, and set the CPL and the size of code that follow from them."""

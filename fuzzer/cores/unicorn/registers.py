@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Mapping
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 from unicorn import x86_const as const
@@ -47,17 +49,16 @@ def _value_at(name: str) -> int:
 
 
 class Batch:
-    """A fixed list of registers, read or written at once; `call` is the library's batch function."""
+    """A fixed list of registers, read at once; `call` is the library's batch function."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
+        self._count = len(names)
         self._numbers = (ctypes.c_int * len(names))(*map(_number, names))
         self._buffer = bytearray(_SLOT * len(names))
         self._memory = (ctypes.c_char * len(self._buffer)).from_buffer(self._buffer)
         start = ctypes.addressof(self._memory)
         self._pointers = (ctypes.c_void_p * len(names))(*(start + _SLOT * n for n in range(len(names))))
         self._layout = struct.Struct("<" + "".join(_slot_format(name) for name in names))
-        self._template = bytes(self._buffer)
         for n, name in enumerate(names):
             if name in MSRS:
                 struct.pack_into("<I", self._buffer, _SLOT * n, MSRS[name])
@@ -66,19 +67,35 @@ class Batch:
     def read(self, call: Any, engine: Any) -> tuple[int, ...]:
         """The registers' values in the order of `names`."""
         self._buffer[:] = self._template
-        call(engine, self._numbers, self._pointers, len(self.names))
+        call(engine, self._numbers, self._pointers, self._count)
         return self._layout.unpack(self._buffer)
 
+
+class Writer:
+    """A fixed list of registers, written at once; not for tables, whose halves belong together.
+
+    Their values stand side by side, those of MSRs behind the others and each behind its number.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        plain = [name for name in names if name not in MSRS]
+        numbered = [name for name in names if name in MSRS]
+        self._count = len(names)
+        self._numbers = (ctypes.c_int * len(names))(*map(_number, names))
+        self._pick, self._pick_numbered = itemgetter(*plain), itemgetter(*numbered)
+        self._msrs = [MSRS[name] for name in numbered]
+        self._layout = struct.Struct(f"<{len(plain) + 2 * len(numbered)}Q")
+        self._buffer = ctypes.create_string_buffer(self._layout.size)
+        start = ctypes.addressof(self._buffer)
+        places = {name: start + 8 * n for n, name in enumerate(plain)}
+        places |= {name: start + 8 * len(plain) + 16 * n for n, name in enumerate(numbered)}
+        self._pointers = (ctypes.c_void_p * len(names))(*(places[name] for name in names))
+
     def write(self, call: Any, engine: Any, values: Mapping[str, int]) -> None:
-        """Write every register of `names` from a mapping that has them all; not for tables, whose halves belong together."""
-        position = 0
-        for name in self.names:
-            _QWORD.pack_into(self._buffer, position + (8 if name in MSRS else 0), values[name])
-            position += _SLOT
-        call(engine, self._numbers, self._pointers, len(self.names))
-
-
-_QWORD = struct.Struct("<Q")
+        """Write every register of `names`, in their order, from a mapping that has them all."""
+        numbered = chain.from_iterable(zip(self._msrs, self._pick_numbered(values), strict=True))
+        self._layout.pack_into(self._buffer, 0, *self._pick(values), *numbered)
+        call(engine, self._numbers, self._pointers, self._count)
 
 
 def _slot_format(name: str) -> str:

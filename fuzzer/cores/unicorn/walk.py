@@ -32,29 +32,44 @@ class OutsideError(Exception):
     """Page tables lead to physical memory that the machine does not have."""
 
 
+class Walks:
+    """What walks have led to, kept from run to run as long as the paging structures in `tables` are those of the image.
+
+    A walk that marks one of them changes a page, so the next image finds it changed. No target maps its page tables.
+    """
+
+    def __init__(self, tables: frozenset[int]) -> None:
+        self.tables = tables
+        self._found: dict[tuple[int, ...], tuple[dict[int, int], dict[int, int]]] = {}
+
+    def under(self, rules: tuple[int, ...]) -> tuple[dict[int, int], dict[int, int]]:
+        """(physical pages that can be read, that can be written), by linear page number, when these registers decide."""
+        return self._found.setdefault(rules, ({}, {}))
+
+
 class Walker:
     """Supervisor accesses to a machine's memory by linear address, as system structures are accessed: SMAP always holds."""
 
-    def __init__(self, ram: mmap.mmap, address_bits: int) -> None:
+    def __init__(self, ram: mmap.mmap, address_bits: int, walks: Walks) -> None:
         self._ram = ram
         self._reserved = _FRAME & ~((1 << address_bits) - 1)
-        self._known: dict[tuple[int, bool], int] = {}
+        self._walks = walks
+        self._rules: tuple[int, ...] = ()
+        self._known: tuple[dict[int, int], dict[int, int]] = {}, {}
         self.cr0 = self.cr3 = self.cr4 = self.efer = 0
 
     def set_rules(self, cr0: int, cr3: int, cr4: int, efer: int) -> None:
-        """Take the registers that decide about accesses, and forget what was looked up under others. No target maps its page tables."""
-        if (cr0, cr3, cr4, efer) != (self.cr0, self.cr3, self.cr4, self.efer):
-            self.cr0, self.cr3, self.cr4, self.efer = cr0, cr3, cr4, efer
-            self._known.clear()
+        """Take the registers that decide about accesses."""
+        rules = cr0, cr3, cr4, efer
+        if rules != self._rules:
+            self._rules = rules
+            self.cr0, self.cr3, self.cr4, self.efer = rules
+            self._known = self._walks.under(rules)
 
     def physical(self, linear: int, write: bool, mark: bool = True) -> int:
-        """The physical address of one byte, walked for once a page until the rules change."""
-        page = self._known.get((linear >> 12, write))
-        if page is None:
-            address = self._walk(linear, write, mark)
-            self._known[linear >> 12, write] = address & ~0xFFF
-            return address
-        return page | linear & 0xFFF
+        """The physical address of one byte, walked for once a page."""
+        page = self._known[write].get(linear >> 12)
+        return self._walk(linear, write, mark) if page is None else page | linear & 0xFFF
 
     def _walk(self, linear: int, write: bool, mark: bool) -> int:
         """The physical address of one byte, or GuestFaultError with the #PF it meets; `mark` sets the accessed and dirty flags."""
@@ -88,20 +103,29 @@ class Walker:
             _ENTRY.pack_into(ram, place, entry | _ACCESSED | (_DIRTY if write else 0))  # the leaf
         if table >= size:
             raise OutsideError
+        if all(place >> 12 in self._walks.tables for place, _ in places):
+            self._known[write][linear >> 12] = table
         return table | linear & 0xFFF
 
     def read(self, linear: int, size: int) -> int:
         """An unsigned little-endian number; it may cross a page."""
+        page, offset = self._known[False].get(linear >> 12), linear & 0xFFF
+        if page is not None and offset + size <= PAGE:
+            return int.from_bytes(self._ram[page | offset : (page | offset) + size], "little")
         return int.from_bytes(b"".join(self._ram[start : start + length] for start, length in self._spans(linear, size, False)), "little")
 
     def check_write(self, linear: int, size: int) -> None:
         """Raise what a write would raise."""
-        self._spans(linear, size, True)
+        if linear >> 12 not in self._known[True] or (linear & 0xFFF) + size > PAGE:
+            self._spans(linear, size, True)
 
-    def write(self, linear: int, size: int, value: int) -> None:
-        """Store a little-endian number."""
-        data = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
-        for start, length in self._spans(linear, size, True):
+    def write(self, linear: int, data: bytes) -> None:
+        """Store bytes; they may cross a page."""
+        page, offset = self._known[True].get(linear >> 12), linear & 0xFFF
+        if page is not None and offset + len(data) <= PAGE:
+            self._ram[page | offset : (page | offset) + len(data)] = data
+            return
+        for start, length in self._spans(linear, len(data), True):
             self._ram[start : start + length] = data[:length]
             data = data[length:]
 

@@ -7,6 +7,7 @@ from reference_machine import (
     KERNEL_CODE,
     KERNEL_DATA,
     KERNEL_READONLY,
+    KERNEL_STACK,
     PRESENT,
     UNMAPPED,
     USER_DATA,
@@ -15,6 +16,8 @@ from reference_machine import (
     peek,
     run,
 )
+
+from reference.image import Event, EventKind
 
 SOURCE, DESTINATION = KERNEL_DATA + 0x100, KERNEL_DATA + 0x800
 DF = 0x400
@@ -49,6 +52,35 @@ def test_rep_movs_moves_rcx_elements(code: str, size: int) -> None:
 
     assert peek(ended, DESTINATION, 3 * size + 1) == int.from_bytes(BYTES[: 3 * size], "little")
     assert [ended.register(name) for name in ("rsi", "rdi", "rcx")] == [SOURCE + 3 * size, DESTINATION + 3 * size, 0]
+
+
+@pytest.mark.parametrize(("code", "size"), SIZES)
+@pytest.mark.parametrize("before", [0x800, 3, 1])
+@pytest.mark.parametrize("flags", [2, 2 | DF])
+def test_what_is_moved_together_is_what_one_iteration_after_the_other_moves(code: str, size: int, before: int, flags: int) -> None:
+    source = KERNEL_DATA + 0x1000 - before
+    parts = {"rsi": source, "rdi": KERNEL_STACK + 0x120, "rcx": 20, "rflags": flags, "memory": {KERNEL_DATA + 0x800: BYTES * 70}}
+    held_back = Event(0, EventKind.INTERRUPT, 0x40)
+
+    together = run("f3" + code, **parts)  # type: ignore[arg-type]
+    one_by_one = run("f3" + code, **parts, events=(held_back,))  # type: ignore[arg-type]
+
+    assert (together.registers, together.memory, together.retired) == (one_by_one.registers, one_by_one.memory, 20)
+    assert peek(together, KERNEL_STACK + 0x120, size)
+
+
+def test_an_interrupt_arrives_between_two_iterations_between_pages() -> None:
+    arrival = Event(5, EventKind.INTERRUPT, 0x40)
+
+    ended = run("f3a4", rsi=SOURCE, rdi=KERNEL_STACK + 0x100, rcx=9, rflags=0x202, memory={SOURCE: BYTES}, events=(arrival,))
+
+    assert [ended.register("rcx"), ended.deliveries[0].boundary, peek(ended, KERNEL_STACK + 0x100, 6)] == [4, 5, 0x05_0403_0201]
+
+
+def test_a_run_that_ends_at_its_limit_ends_between_two_iterations() -> None:
+    ended = run("f3a4", rsi=SOURCE, rdi=KERNEL_STACK + 0x100, rcx=200, memory={SOURCE: BYTES}, limit=50)
+
+    assert (outcome(ended), ended.register("rcx")) == ("did-not-end", 148)
 
 
 def test_rep_with_a_count_of_0_does_nothing() -> None:
