@@ -71,12 +71,13 @@ class NativeCore:
         recogniser = Recogniser(job)
         for first in range(0, image.limit + 1, _STEPS):
             stops = range(first, min(first + _STEPS, image.limit + 1))
-            runs = [self._stopped(job, boundary) for boundary in stops]
-            for boundary, result in zip(stops, self._session(image).results(runs), strict=True):
-                step = recogniser.step(boundary, result if isinstance(result, End) else see(job, result))
-                yield step
-                if step.end is not None:
-                    return
+            runs = [self._stopped(job, tick) for tick in stops]
+            for result in self._session(image).results(runs):
+                step = recogniser.step(result if isinstance(result, End) else see(job, result))
+                if step is not None:
+                    yield step
+                    if step.end is not None:
+                        return
 
     def _session(self, image: Image) -> Session:
         key = _machine(image)

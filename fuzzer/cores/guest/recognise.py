@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from iced_x86 import Decoder
@@ -22,42 +23,59 @@ _DEBUG, _NMI, _FIRST_INTERRUPT = 1, 2, 32
 
 
 class Recogniser:
-    """Makes steps of one run, in order."""
+    """Makes steps of one run, from what is seen of it tick by tick.
+
+    A tick of the engine's clock is an instruction, but not only: an engine may count an instruction that faulted, and the look at RCX
+    that ends a repeated one. `retired` counts as the architecture does.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._entries = _entries(job)
+        self._handlers = _handlers(job)
+        self._entries = _entries(job, self._handlers)
         self._before: Seen | None = None
+        self.retired = -1
 
-    def step(self, boundary: int, seen: Seen | End) -> Step:
-        """The step that ends at a boundary."""
+    def step(self, seen: Seen | End) -> Step | None:
+        """The step that the next tick makes; None where it stands between two boundaries."""
         if isinstance(seen, End):
-            values, memory = (self._before.values, self._before.memory) if self._before else (in_order(dict(self._job.image.registers)), {})
-            return Step(boundary, values, memory, unseen=True, end=seen, detail="the engine's process was lost")
-        before, self._before = self._before, seen
-        shown = seen if seen.registers or before is None else before
-        stuck = seen.halted and before is not None and before.registers == seen.registers and before.memory == seen.memory
-        end = seen.end or (End.HALTED if stuck else None)
-        if boundary >= self._job.image.limit and end is None:
+            shown = self._before.values if self._before else in_order(dict(self._job.image.registers))
+            return Step(max(self.retired, 0), shown, {}, unseen=True, end=seen, detail="the engine's process was lost")
+        before = self._before
+        if before is not None and seen.end is None and self._is_spent_repeat(before, seen):
+            return None
+        self._before = seen
+        delivery = self._delivery(before, seen) if before is not None and seen.registers else None
+        raised = _raised(delivery, before) if delivery and before else ""
+        outside = bool(delivery) and delivery is not None and before is not None and _from_outside(delivery, before)
+        end = seen.end or (End.HALTED if before is not None and _stands_still(before, seen) else None)
+        entered = delivery is not None and seen.registers["rip"] in self._handlers and (raised or outside)
+        if end is None and not entered:
+            self.retired += 1
+        if end is None and self.retired >= self._job.image.limit:
             end = End.DID_NOT_END
-        delivery = self._delivery(boundary, before, seen) if before is not None and seen.registers else None
+        shown = seen if seen.registers or before is None else before
         return Step(
-            retired=boundary if end is None else max(boundary - 1, 0),
+            retired=max(self.retired, 0),
             registers=shown.values,
             memory=shown.memory,
             delivered=(delivery,) if delivery else (),
-            raised=_raised(delivery, before) if delivery and before else "",
-            asynchronous=bool(delivery) and delivery is not None and before is not None and _from_outside(delivery, before),
+            raised=raised,
+            asynchronous=outside,
             code_bits=seen.code_bits,
             unseen=not seen.registers,
             end=end,
             detail=seen.detail,
         )
 
-    def _delivery(self, boundary: int, before: Seen, seen: Seen) -> Delivery | None:
-        """The event that was delivered since the last boundary, if its frame is still to be seen."""
-        if seen.end is not None:
-            return None
+    def _is_spent_repeat(self, before: Seen, seen: Seen) -> bool:
+        """All iterations of a repeated instruction are done, and only the engine has yet to notice."""
+        if seen.registers["rip"] != before.registers["rip"] or seen.registers["rcx"] or not before.registers["rcx"]:
+            return False
+        return self._words(seen, seen.registers["rip"])[0:1] != () and _repeats(self._words(seen, seen.registers["rip"])[0])
+
+    def _delivery(self, before: Seen, seen: Seen) -> Delivery | None:
+        """The event that was delivered since the last tick, if its frame is still to be seen."""
         cs, rip = before.registers["cs"], before.registers["rip"]
         for vector in self._entries.get(seen.registers["rip"], ()):
             for offset in range(0, _DEEPEST, 8):
@@ -65,7 +83,7 @@ class Recogniser:
                 if len(words) == 3 and words[1] & 0xFFFF == cs and 0 <= words[0] - rip < 16:
                     below = self._words(seen, seen.registers["rsp"] + offset - 8)
                     code = below[0] if below and vector in _PUSHES_CODE else None
-                    return Delivery(boundary - 1, vector, code, words[0], cs & 3)
+                    return Delivery(self.retired, vector, code, words[0], cs & 3)
         return None
 
     def _words(self, seen: Seen, linear: int) -> tuple[int, ...]:
@@ -91,21 +109,37 @@ def _from_outside(delivery: Delivery, before: Seen) -> bool:
     return delivery.vector == _NMI or delivery.vector >= _FIRST_INTERRUPT or (delivery.vector == _DEBUG and not _raised(delivery, before))
 
 
-def _entries(job: Job) -> dict[int, list[int]]:
-    """By address: the vectors whose handler begins there, or whose first instruction ends there."""
+def _stands_still(before: Seen, seen: Seen) -> bool:
+    return seen.halted and before.registers == seen.registers and before.memory == seen.memory
+
+
+def _repeats(code: int) -> bool:
+    """Whether these bytes, the first in the lowest ones, are a string instruction with a REP prefix."""
+    return Decoder(64, code.to_bytes(8, "little")).decode().has_rep_prefix
+
+
+def _handlers(job: Job) -> dict[int, list[int]]:
+    """The vectors whose handler begins at an address."""
     image = job.image
     found: dict[int, list[int]] = {}
     for vector in range(min(_VECTORS, (image.registers["idtr_limit"] + 1) // _GATE)):
         try:
             gate = read_linear(image, image.registers["idtr_base"] + vector * _GATE, _GATE)
-            handler = int.from_bytes(gate[0:2] + gate[6:12], "little")
-            code = read_linear(image, handler, min(15, PAGE - handler % PAGE))
+        except OutsideError:
+            break
+        found.setdefault(int.from_bytes(gate[0:2] + gate[6:12], "little"), []).append(vector)
+    return found
+
+
+def _entries(job: Job, handlers: Mapping[int, list[int]]) -> dict[int, list[int]]:
+    """The same, also by the address at which one has executed its first instruction."""
+    found = {address: list(vectors) for address, vectors in handlers.items()}
+    for address, vectors in handlers.items():
+        try:
+            code = read_linear(job.image, address, min(15, PAGE - address % PAGE))
         except OutsideError:
             continue
-        decoded = Decoder(64, code, ip=handler).decode()
-        places = {handler, handler + decoded.len}
-        if decoded.is_jmp_short_or_near:
-            places.add(decoded.near_branch_target)
-        for place in places:
-            found.setdefault(place, []).append(vector)
+        decoded = Decoder(64, code, ip=address).decode()
+        following = decoded.near_branch_target if decoded.is_jmp_short_or_near else address + decoded.len
+        found.setdefault(following, []).extend(vectors)
     return found
