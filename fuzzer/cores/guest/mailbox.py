@@ -21,6 +21,8 @@ when FINISHED of the jobs have run. BOOTS counts resets."""
 JOB_PAGES, JOB_EVENTS, JOB_STOP, JOB_BREAKPOINTS, JOB_REGISTERS = range(0, 5 * 8, 8)
 JOB_EVENT: Final = 0x90
 """(message data, delay) of each event, 8 bytes each."""
+JOB_LEAST: Final = 0xD0
+"""Nanoseconds that a run takes at least: one that was over sooner has not begun, and is begun again."""
 JOB_LIST: Final = 0x100
 """(frame, address of its page) of each frame that has to be loaded, 4 bytes each."""
 JOB_SAVE: Final = RECORD - SAVE_BYTES
@@ -66,7 +68,7 @@ CONSTANTS: Final = {
     "PHASE": PHASE, "TURN": TURN, "DONE": DONE, "JOBS": JOBS, "INDEX": INDEX, "FINISHED": FINISHED, "OUT": OUT, "OUT_NEXT": OUT_NEXT,
     "OUT_END": OUT_END, "STARTED": STARTED, "BOOTED": BOOTED, "BOOTS": BOOTS, "JOB_RECORDS": JOB_RECORDS, "RESULTS": RESULTS,
     "JOB_PAGES": JOB_PAGES, "JOB_EVENTS": JOB_EVENTS, "JOB_STOP": JOB_STOP, "JOB_BREAKPOINTS": JOB_BREAKPOINTS,
-    "JOB_REGISTERS": JOB_REGISTERS, "JOB_EVENT": JOB_EVENT, "JOB_LIST": JOB_LIST, "JOB_SAVE": JOB_SAVE,
+    "JOB_REGISTERS": JOB_REGISTERS, "JOB_EVENT": JOB_EVENT, "JOB_LEAST": JOB_LEAST, "JOB_LIST": JOB_LIST, "JOB_SAVE": JOB_SAVE,
     "RESULT_STATUS": RESULT_STATUS, "RESULT_TICKS": RESULT_TICKS, "RESULT_PAGES": RESULT_PAGES, "RESULT_REGISTERS": RESULT_REGISTERS,
     "RESULT_LIST": RESULT_LIST, "RESULT_SAVE": RESULT_SAVE,
 }  # fmt: skip

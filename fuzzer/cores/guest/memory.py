@@ -77,7 +77,7 @@ class GuestMemory:
 
     # Jobs
 
-    def put(self, number: int, job: Job, stop: int, delays: tuple[int, ...]) -> bool:
+    def put(self, number: int, job: Job, stop: int, delays: tuple[int, ...], least: int) -> bool:
         """Write the job of a number; False if there is no room for its pages, which ends the batch before it."""
         places = {}
         for frame, page in job.image.pages.items():
@@ -95,6 +95,7 @@ class GuestMemory:
         head = struct.pack("<4Q", len(places), len(events), stop, job.breakpoints)
         self.write(at, head + job.loaded)
         self.write(at + mailbox.JOB_EVENT, b"".join(struct.pack("<QQ", *event) for event in events))
+        self.write(at + mailbox.JOB_LEAST, _QWORD.pack(least))
         self.write(at + mailbox.JOB_LIST, b"".join(struct.pack("<II", *each) for each in places.items()))
         self.write(at + mailbox.JOB_SAVE, job.save)
         return True

@@ -21,6 +21,9 @@ _STEPS: Final = 64
 class Timing(Protocol):
     """From boundaries to the engine's timers."""
 
+    beginning: int
+    """Nanoseconds from the harness's reading of the clock to boundary 0."""
+
     def stop(self, boundary: int) -> int:
         """What stops a run at a boundary."""
         ...
@@ -109,7 +112,8 @@ class NativeCore:
         return found
 
     def _stopped(self, job: Job, boundary: int) -> Run:
-        return job, self.timing.stop(boundary), self.timing.delays(tuple(at for _, at in job.events))
+        least = self.timing.beginning if boundary else 0
+        return job, self.timing.stop(boundary), self.timing.delays(tuple(at for _, at in job.events)), least
 
 
 def _machine(image: Image) -> tuple[str, frozenset[int]]:

@@ -32,8 +32,8 @@ class Engine(Protocol):
         ...
 
 
-Run = tuple[Job, int, tuple[int, ...]]
-"""A job, the count of its stop and the delays of its events."""
+Run = tuple[Job, int, tuple[int, ...], int]
+"""A job, the count of its stop, the delays of its events, and the nanoseconds that it takes at least."""
 
 
 class Session:

@@ -22,6 +22,8 @@ _ROUND: Final = 11
 class QemuTiming:
     """Counts and delays for the harness."""
 
+    beginning = NANOSECONDS * (_BEFORE_STOP + 1)
+
     def stop(self, boundary: int) -> int:
         """The APIC timer's count that stops a run at a boundary."""
         return NANOSECONDS * (boundary + _BEFORE_STOP) + NANOSECONDS // 4
