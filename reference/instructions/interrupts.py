@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reference.bits import OF, sign_extend
+from reference.bits import OF, RF, sign_extend
 from reference.decode import Instruction
 from reference.delivery import Entry, Source, deliver
 from reference.faults import Vector, require, undefined_opcode
@@ -44,7 +44,11 @@ def bound(m: Machine, i: Instruction, end: int) -> int:
 
 
 def _interrupt(m: Machine, entry: Entry) -> int:
-    """A fault met on the way is the instruction's own: a software interrupt is benign, so it never becomes a double fault."""
+    """A fault met on the way is the instruction's own: a software interrupt is benign, so it never becomes a double fault.
+
+    "RF is pushed as 0, since it was cleared at the start of the software interrupt" (SDM Vol. 3B, 18.3.1.1).
+    """
+    m.rflags &= ~RF
     deliver(m, entry)
     return m.rip
 

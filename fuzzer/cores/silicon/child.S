@@ -115,7 +115,7 @@ _start:
     jnz fail
     lea rax, [rip + handler]
     mov [rbx + CONTROL_SCRATCH], rax
-    mov qword ptr [rbx + CONTROL_SCRATCH + 8], 0x4C000004   # SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER
+    mov qword ptr [rbx + CONTROL_SCRATCH + 8], 0x5C000004   # SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | SA_RESTORER
     lea rax, [rip + restorer]
     mov [rbx + CONTROL_SCRATCH + 16], rax
     mov qword ptr [rbx + CONTROL_SCRATCH + 24], 0

@@ -37,8 +37,10 @@ class SiliconCore:
             raise CoreError("silicon: this host's processor is none of those that there are profiles of")
         self.version = found.version
         self.profile = found.profile
+        self.hypervisor = "hypervisor" in found.flags
+        """There is a machine below this one: some debug exceptions come from it."""
         self._process = Process(TEMPLATE, GDT_DESCRIPTORS, LDT_DESCRIPTORS)
-        self.host = Host(found.profile, *self._process.cpu_segment)
+        self.host = Host(found.profile, "umip" in found.flags, *self._process.cpu_segment)
 
     def first(self, images: Iterable[HostImage]) -> Iterator[FirstEvent]:
         """The first event of each image that `host.fit` made."""

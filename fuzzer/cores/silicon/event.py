@@ -43,8 +43,16 @@ class FirstEvent:
     registers: tuple[int, ...] = ()
     memory: Mapping[int, bytes] = field(default_factory=dict)
     detail: str = ""
+    start: int = 0
+    """Where the instruction stands that led to it (the specification only)."""
+    retired: int = 0
+    """Boundaries passed before it (the specification only)."""
     undefined: int = 0
     undefined_words: Mapping[int, int] = field(default_factory=dict)
+
+    def register(self, name: str) -> int:
+        """One of FIELDS."""
+        return self.registers[FIELDS.index(name)]
 
     @property
     def words(self) -> str:

@@ -12,7 +12,7 @@ from fuzzer.targets import layout, snippets, tables
 from fuzzer.targets.target import default_registers
 from reference.bits import AC, ARITHMETIC, DF, FIXED, ID, IF, NT, RF, TF
 from reference.image import GPRS, PAGE, Image
-from reference.profiles import Profile
+from reference.profiles import Cr4, Profile
 
 _RW, _RO, _DOWN, _XO = 0x3, 0x1, 0x7, 0x9
 _CONFORMING: Final = 0xF
@@ -38,6 +38,8 @@ GDT_LIMIT: Final = 0x7F
 _LINUX: Final = (0x08, 0x10, 0x18, 0x20, 0x28, 0x30, layout.TSS_SELECTOR, layout.LDT_SELECTOR)
 """Where the GDT of the targets is Linux's own; what follows 0x78 Linux has not."""
 
+LIMIT: Final = 9000
+"""Boundaries: a repeated instruction can go through all of a region byte by byte."""
 INT_80: Final = 0x80
 """The one gate, besides those of #BP and #OF, that Linux leaves open to user mode."""
 
@@ -73,9 +75,10 @@ class HostImage:
 class Host:
     """Makes images that this host can run, from any."""
 
-    def __init__(self, profile: Profile, cpu_limit: int, cpu_rights: int) -> None:
+    def __init__(self, profile: Profile, umip: bool, cpu_limit: int, cpu_rights: int) -> None:
         self.profile = profile
-        self._registers = {**default_registers(profile, 3), "gdtr_limit": GDT_LIMIT}
+        usual = default_registers(profile, 3)
+        self._registers = {**usual, "gdtr_limit": GDT_LIMIT, "cr4": usual["cr4"] | (Cr4.UMIP if umip else 0)}
         self._pages = _kernel_pages(cpu_limit, cpu_rights)
 
     def fit(self, image: Image) -> HostImage | str:
@@ -91,7 +94,7 @@ class Host:
         pages = {**self._pages, **{frame: image.pages[frame] for frame in USER_FRAMES}}
         protections = _adopt_rights(image, pages)
         return HostImage(
-            replace(image, profile=self.profile, registers=self._user_registers(image), pages=pages, events=()), protections
+            replace(image, profile=self.profile, registers=self._user_registers(image), pages=pages, events=(), limit=LIMIT), protections
         )
 
     def _user_registers(self, image: Image) -> dict[str, int]:

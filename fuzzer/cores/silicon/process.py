@@ -17,8 +17,8 @@ from fuzzer.cores.silicon import exchange as at
 from fuzzer.cores.silicon.program import TEXT_FILE, program
 from reference.image import PAGE
 
-PATIENCE: Final = 0.05
-"""Seconds without progress after which a case is given up."""
+PATIENCE: Final = 0.15
+"""Seconds without progress after which a case is looked at, and given up after as many again."""
 _LAST_PATIENCE: Final = 2.0
 
 
@@ -80,7 +80,11 @@ class Process:
         """Whether the child has said that it is done, within `seconds`."""
         if not select.select([self._talk], [], [], seconds)[0]:
             return False
-        if not self._talk.recv(1):
+        try:
+            answer = self._talk.recv(1)
+        except ConnectionResetError:
+            answer = b""
+        if not answer:
             raise self._ended()
         return True
 
@@ -89,7 +93,7 @@ class Process:
         assert self._child is not None
         code = self._child.wait()
         self._stop()
-        return CoreError(f"silicon: the process that runs cases has ended with {code}")
+        return CoreError(f"silicon: the process that runs cases has ended with {code} at case {self._get('CONTROL_NUMBER')}")
 
     def _start(self) -> None:
         """A child that has everything installed and waits."""
