@@ -139,30 +139,32 @@ def _excuse(
     fields = {difference.field for difference in differences}
     if spec.vector == Vector.UD and _is_locked_verw(image, spec):
         return LOCKED_VERW
-    if fields <= {"event", "cr2"} and spec.kind is silicon.kind is Kind.EXCEPTION and _is_possible(image, spec, silicon):
-        return FAULT_ORDER
+    if fields <= {"event", "cr2"} and spec.kind is silicon.kind is Kind.EXCEPTION and (reason := _other_fault(image, spec, silicon)):
+        return reason
     if hypervisor and fields <= {"rip", "rflags"} and spec.vector == silicon.vector == Vector.DB and _is_reinjected(image, spec, silicon):
         return REINJECTED_DEBUG
     return None
 
 
-def _is_possible(image: Image, spec: FirstEvent, silicon: FirstEvent) -> bool:
-    """The processor raised another fault that the same instruction meets."""
-    known = possible_faults(image, spec.retired)
-    seen = (silicon.vector, silicon.error_code, silicon.cr2)
-    return seen in {(vector, _as_linux_says(error, cr2), cr2) for vector, error, cr2 in known}
+def _other_fault(image: Image, spec: FirstEvent, silicon: FirstEvent) -> Tolerance | None:
+    """Why the processor may raise another fault that the same instruction meets."""
+    known = possible_faults(image, spec.retired).items()
+    as_seen = {(vector, _as_linux_says(error, cr2), cr2): reason for (vector, error, cr2), reason in known}
+    return as_seen.get((silicon.vector, silicon.error_code, silicon.cr2))
 
 
-_INT1 = 0xF1
+_INT1, _CPUID = b"\xf1", b"\x0f\xa2"
 
 
 def _is_reinjected(image: Image, spec: FirstEvent, silicon: FirstEvent) -> bool:
-    """#DB of an INT1, saved as if it were a fault; or of a repeated string, saved without RF."""
+    """#DB of an INT1, saved as if it were a fault; of a repeated string, saved without RF; behind CPUID, saved with RF."""
     before, after = (each.register("rflags") & ~spec.undefined for each in (spec, silicon))
-    if silicon.register("rip") != spec.register("rip"):
-        last = _code(image, spec, spec.register("rip") - 1, 1)
-        return silicon.register("rip") == spec.start and last == bytes([_INT1]) and before == after
-    return before == after | RF and spec.register("rip") == spec.start
+    rip = spec.register("rip")
+    if silicon.register("rip") != rip:
+        return silicon.register("rip") == spec.start and before == after and _code(image, spec, rip - 1, 1) == _INT1
+    if before == after | RF:
+        return rip == spec.start
+    return before | RF == after and _code(image, spec, rip - 2, 2) == _CPUID
 
 
 def _is_locked_verw(image: Image, spec: FirstEvent) -> bool:

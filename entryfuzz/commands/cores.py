@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from entryfuzz.commands.options import json_option
+from entryfuzz.commands.silicon_check import silicon_check
 
 
 @click.group()
@@ -25,3 +26,6 @@ def list_(as_json: bool) -> None:
         print_json(rows)
     else:
         print_view(listings.cores(rows))
+
+
+cores.add_command(silicon_check)

@@ -49,7 +49,22 @@ def _unicorn() -> Core:
     return UnicornCore()
 
 
-_OWN: Final = (CoreInfo("unicorn", "unicorn", _unicorn, descent="qemu"),)
+def _silicon() -> Core:
+    from fuzzer.cores.silicon.core import SiliconCore
+
+    return SiliconCore()
+
+
+def _silicon_version() -> tuple[str | None, str]:
+    from fuzzer.cores.silicon.probe import available
+
+    return available()
+
+
+_OWN: Final = (
+    CoreInfo("unicorn", "unicorn", _unicorn, descent="qemu"),
+    CoreInfo("silicon", "(the host's processor)", _silicon, _silicon_version),
+)
 
 
 def _from_outside(entry: metadata.EntryPoint) -> CoreInfo:

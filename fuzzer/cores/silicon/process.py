@@ -26,6 +26,7 @@ class Process:
     """A child with the pages that every case begins with and the descriptors that all cases share."""
 
     def __init__(self, template: Sequence[bytes], gdt_descriptors: Sequence[bytes], ldt_descriptors: Sequence[bytes]) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
         self._file = os.memfd_create("entryfuzz-silicon")
         os.ftruncate(self._file, at.SHARED_SIZE)
         self.shared = mmap.mmap(self._file, at.SHARED_SIZE)
@@ -35,7 +36,6 @@ class Process:
         self._put(at.NUMBERS["CONTROL_USER_DESC"], b"".join(descriptors))
         self._put(at.NUMBERS["CONTROL_ADDRESSES"], struct.pack(f"<{at.PAGES}Q", *at.ADDRESSES))
         self._template = b"".join(template)
-        self._child: subprocess.Popen[bytes] | None = None
         self._start()
 
     @property
@@ -60,8 +60,13 @@ class Process:
     def close(self) -> None:
         """End the child and give the file back."""
         self._stop()
-        self.shared.close()
-        os.close(self._file)
+        if self._file >= 0:
+            self.shared.close()
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        self.close()
 
     def _interrupt(self) -> None:
         """Make the case that runs have its event now."""
