@@ -116,9 +116,8 @@ def _call(m: Machine, i: Instruction) -> Checks:
         for part, length in ((0, size), (size, 2)):
             yield partial(load, m, (place + part) & MASK64, length, i.destination.stack)
             yield partial(_alignment, m, place + part, length)
-        selector = load(m, (place + size) & MASK64, 2, i.destination.stack)
-        yield partial(target_segment, m, selector, "")
-        yield lambda: _target(m, load(m, place, size, False), selector)
+        yield lambda: target_segment(m, load(m, (place + size) & MASK64, 2), "")
+        yield lambda: _target(m, load(m, place, size), load(m, (place + size) & MASK64, 2))
         if i.execute is call_far:
             yield from (partial(_pushes, m, [m.gpr[RSP] - n * size], size) for n in (1, 2))
 
