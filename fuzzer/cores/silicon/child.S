@@ -42,7 +42,7 @@ _start:
     movabs rdi, offset SHARED
     mov esi, SHARED_SIZE
     mov edx, 3
-    mov r10d, 0x8011            # MAP_SHARED | MAP_FIXED | MAP_POPULATE
+    mov r10d, 0x11              # MAP_SHARED | MAP_FIXED
     mov r8d, 1
     xor r9d, r9d
     syscall

@@ -25,7 +25,7 @@ PROTECTIONS: Final = tuple(
     READ | (WRITE if region.writable else 0) | (EXECUTE if region.executable else 0) for region, _ in USER_PLACES
 )
 
-SLOT_COUNT: Final = 500
+SLOT_COUNT: Final = 250
 SIGNAL_STACK_SIZE: Final = 0x1_0000
 
 LENT_PAGE: Final = USER_PLACES.index((layout.USER_DATA, 0))

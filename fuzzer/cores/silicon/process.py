@@ -19,7 +19,7 @@ from reference.image import PAGE
 
 PATIENCE: Final = 0.15
 """Seconds without progress after which a case is looked at, and given up after as many again."""
-_LAST_PATIENCE: Final = 2.0
+_LAST_PATIENCE: Final = 30.0
 
 
 class Process:
