@@ -119,7 +119,7 @@ def _call(m: Machine, i: Instruction) -> Checks:
         yield lambda: target_segment(m, load(m, (place + size) & MASK64, 2), "")
         yield lambda: _target(m, load(m, place, size), load(m, (place + size) & MASK64, 2))
         if i.execute is call_far:
-            yield from (partial(_pushes, m, [m.gpr[RSP] - n * size], size) for n in (1, 2))
+            yield from (partial(_pushes, m, [m.gpr[RSP] - n * i.slot // 2], i.slot // 2) for n in (1, 2))
 
 
 def _near_target(target: int) -> None:

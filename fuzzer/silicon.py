@@ -10,7 +10,6 @@ from fuzzer.compare import Difference, state_differences
 from fuzzer.cores.silicon.core import SiliconCore
 from fuzzer.cores.silicon.event import FIELDS, FirstEvent, Kind
 from fuzzer.cores.silicon.tolerances import (
-    FAULT_ORDER,
     KERNEL_PRESENT,
     LAST_USER,
     LOCKED_VERW,
@@ -132,9 +131,7 @@ def _state(image: Image, spec: FirstEvent, silicon: FirstEvent, tolerated: set[s
     return differences
 
 
-def _excuse(
-    image: Image, spec: FirstEvent, silicon: FirstEvent, differences: list[Difference], hypervisor: bool
-) -> Tolerance | None:
+def _excuse(image: Image, spec: FirstEvent, silicon: FirstEvent, differences: list[Difference], hypervisor: bool) -> Tolerance | None:
     """The tolerance that covers all of the differences, if one does."""
     fields = {difference.field for difference in differences}
     if spec.vector == Vector.UD and _is_locked_verw(image, spec):

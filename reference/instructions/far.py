@@ -138,7 +138,7 @@ def _forbid_null_with_rpl(m: Machine) -> None:
 def _far_target(m: Machine, i: Instruction, source: str) -> tuple[int, int, Descriptor]:
     """(selector, RIP, descriptor) of a far JMP or CALL through memory (SDM Vol. 2A, JMP and CALL, far).
 
-    AMD has no 64-bit form: REX.W does not change the operand (APM Vol. 3, JMP and CALL, far).
+    AMD has no 64-bit form: REX.W does not change the operand (APM Vol. 3, JMP and CALL, far), only what CALL pushes.
     """
     assert isinstance(i.destination, Memory)
     address = i.destination.address(m)
@@ -179,16 +179,23 @@ def jmp_far(m: Machine, i: Instruction, end: int) -> int:
 
 
 def call_far(m: Machine, i: Instruction, end: int) -> int:
-    """Push CS and RIP and jump through a far pointer in memory (SDM Vol. 2A, CALL)."""
+    """Push CS and RIP and jump through a far pointer in memory (SDM Vol. 2A, CALL).
+
+    The SDM compares the offset with the limit and then pushes; the APM pushes first, and what is pushed stays below RSP when
+    the comparison fails: PUSH old CS, PUSH next RIP, then #GP(0) if RIP is past the limit (APM Vol. 3, CALL (Far)).
+    """
     selector, rip, descriptor = _far_target(m, i, "SDM Vol. 2A, CALL")
-    size = i.destination.size - 2
-    rsp = m.gpr[RSP]
+    size, rsp = i.slot // 2, m.gpr[RSP]
     for n in (1, 2):
         check_store(m, (rsp - n * size) & MASK64, size, stack=True)
-    rip = far_target(descriptor, rip, "SDM Vol. 2A, CALL")
-
+    pushes_first = m.profile.vendor == "amd"
+    if not pushes_first:
+        rip = far_target(descriptor, rip, "SDM Vol. 2A, CALL")
     store(m, (rsp - size) & MASK64, size, m.cs.selector, stack=True)
     store(m, (rsp - 2 * size) & MASK64, size, end & (1 << 8 * size) - 1, stack=True)
+    if pushes_first:
+        rip = far_target(descriptor, rip, "APM Vol. 3, CALL (Far)")
+
     m.gpr[RSP] = (rsp - 2 * size) & MASK64
     enter_code_segment(m, selector, descriptor, m.cpl)
     m.rip = rip

@@ -22,7 +22,11 @@ def int3(m: Machine, i: Instruction, end: int) -> int:
 
 
 def int1(m: Machine, i: Instruction, end: int) -> int:
-    """#DB by opcode F1: no DPL check and EXT is 1; DR6 does not change (SDM Vol. 2A, INT n/INTO/INT3/INT1)."""
+    """#DB by opcode F1: no DPL check and EXT is 1; DR6 does not change (SDM Vol. 2A, INT n/INTO/INT3/INT1).
+
+    RF is cleared at its start as at that of any software-generated interrupt (SDM Vol. 3B, 18.3.1.1).
+    """
+    m.rflags &= ~RF
     return _interrupt(m, Entry(Vector.DB, Source.TRAP, end))
 
 
@@ -44,11 +48,7 @@ def bound(m: Machine, i: Instruction, end: int) -> int:
 
 
 def _interrupt(m: Machine, entry: Entry) -> int:
-    """A fault met on the way is the instruction's own: a software interrupt is benign, so it never becomes a double fault.
-
-    "RF is pushed as 0, since it was cleared at the start of the software interrupt" (SDM Vol. 3B, 18.3.1.1).
-    """
-    m.rflags &= ~RF
+    """A fault met on the way is the instruction's own: a software interrupt is benign, so it never becomes a double fault."""
     deliver(m, entry)
     return m.rip
 

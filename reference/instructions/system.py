@@ -6,8 +6,8 @@ from reference.bits import DR6_FIXED, DR6_WRITABLE, DR7_FIXED, DR7_WRITABLE, MAS
 from reference.debug import check_general_detect
 from reference.decode import Instruction
 from reference.faults import NotModelled, Vector, require
-from reference.machine import FS, GS, RAX, RBX, RCX, RDX, Machine, access_rules_changed
 from reference.instructions.tables import forbid_in_user_mode
+from reference.machine import FS, GS, RAX, RBX, RCX, RDX, Machine, access_rules_changed
 from reference.memory import load
 from reference.msrs import read_msr, write_msr
 from reference.operands import Memory, SystemRegister

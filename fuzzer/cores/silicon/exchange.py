@@ -21,9 +21,7 @@ USER_FRAMES: Final = tuple(FRAMES[region.name] + number for region, number in US
 PAGES: Final = len(ADDRESSES)
 
 READ, WRITE, EXECUTE = 1, 2, 4
-PROTECTIONS: Final = tuple(
-    READ | (WRITE if region.writable else 0) | (EXECUTE if region.executable else 0) for region, _ in USER_PLACES
-)
+PROTECTIONS: Final = tuple(READ | (WRITE if region.writable else 0) | (EXECUTE if region.executable else 0) for region, _ in USER_PLACES)
 
 SLOT_COUNT: Final = 250
 SIGNAL_STACK_SIZE: Final = 0x1_0000

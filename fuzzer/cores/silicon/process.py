@@ -15,7 +15,6 @@ from typing import Final
 from fuzzer.cores.core import CoreError
 from fuzzer.cores.silicon import exchange as at
 from fuzzer.cores.silicon.program import TEXT_FILE, program
-from reference.image import PAGE
 
 PATIENCE: Final = 0.15
 """Seconds without progress after which a case is looked at, and given up after as many again."""
