@@ -73,7 +73,7 @@ def ask(image: Image, core: SiliconCore) -> Answer:
         return Answer(Verdict.UNASKED, wanted.words, detail=once.detail)
     found = agree(fitted.image, expected, once, core.hypervisor)
     verdict = Verdict.DIFFERS if found.differences else Verdict.AGREES
-    return Answer(verdict, expected.words, once.words, differences=found.differences, tolerated=found.tolerated)
+    return Answer(verdict, wanted.words, once.words, differences=found.differences, tolerated=found.tolerated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _event(spec: FirstEvent, silicon: FirstEvent, tolerated: set[str]) -> Iterat
     """Kind, vector, error code and CR2."""
     same = (spec.kind, spec.vector, spec.error_code) == (silicon.kind, silicon.vector, silicon.error_code)
     if not same and spec.vector == silicon.vector == Vector.PF and spec.cr2 == silicon.cr2:
-        same = silicon.error_code == _as_linux_says(spec.error_code, spec.cr2)
+        same = _as_linux_says(silicon.error_code, silicon.cr2) == _as_linux_says(spec.error_code, spec.cr2)
         if same:
             tolerated.add(KERNEL_PRESENT.id)
     if not same:

@@ -74,7 +74,7 @@ def check(seed: int, numbers: range, core: SiliconCore) -> Tally:
             asked.append((case, fitted))
     images = [image for _, image in asked]
     for (case, image), once, again in zip(asked, core.first(images), _backwards(core, images), strict=True):
-        _judge(tally, case, image, once, again, core.hypervisor)
+        _judge(tally, core, case, image, once, again)
     return tally
 
 
@@ -83,7 +83,7 @@ def _backwards(core: SiliconCore, images: Sequence[HostImage]) -> list[FirstEven
     return list(core.first(images[::-1]))[::-1]
 
 
-def _judge(tally: Tally, case: Case, image: HostImage, once: FirstEvent, again: FirstEvent, hypervisor: bool) -> None:
+def _judge(tally: Tally, core: SiliconCore, case: Case, image: HostImage, once: FirstEvent, again: FirstEvent) -> None:
     spec = first_event(image.image)
     for each in (spec, once):
         if each.kind is Kind.OPEN:
@@ -93,7 +93,7 @@ def _judge(tally: Tally, case: Case, image: HostImage, once: FirstEvent, again: 
         tally.unrepeatable += 1
         return
     tally.compared += 1
-    found = agree(image.image, spec, once, hypervisor)
+    found = agree(image.image, spec, once, core.hypervisor)
     tally.tolerated.update(found.tolerated)
     if found.differences:
-        tally.differing.append(Differing(case, spec.words, once.words, found.differences))
+        tally.differing.append(Differing(core.host.whole(case), spec.words, once.words, found.differences))

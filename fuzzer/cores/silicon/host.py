@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from fuzzer.cores.silicon.exchange import ADDRESSES, CPU_SELECTOR, EXECUTE, PROTECTIONS, READ, USER_FRAMES, WRITE
+from fuzzer.build import build
+from fuzzer.case import Case, canonical
+from fuzzer.cores.silicon.exchange import ADDRESSES, CPU_SELECTOR, EXECUTE, PROTECTIONS, READ, REGIONS, USER_FRAMES, WRITE
 from fuzzer.targets import layout, snippets, tables
-from fuzzer.targets.target import default_registers
+from fuzzer.targets.target import Patch, default_registers, patch
 from reference.bits import AC, ARITHMETIC, DF, FIXED, ID, IF, NT, RF, TF
 from reference.image import GPRS, PAGE, Image
 from reference.profiles import Cr4, Profile
@@ -35,6 +37,7 @@ LDT_OWN: Final[Mapping[int, int]] = {
 """Descriptors that Linux lets a process have (modify_ldt): DPL 3, no 64-bit code, conforming code only if it is not present."""
 
 GDT_LIMIT: Final = 0x7F
+_FIRST_OWN: Final = min(GDT_OWN)
 _LINUX: Final = (0x08, 0x10, 0x18, 0x20, 0x28, 0x30, layout.TSS_SELECTOR, layout.LDT_SELECTOR)
 """Where the GDT of the targets is Linux's own; what follows 0x78 Linux has not."""
 
@@ -47,6 +50,14 @@ SELECTORS: Final = frozenset({0, 1, 2, 3, layout.USER_DS, layout.USER_CS, layout
 """What ES, DS, FS and GS can hold at the start on both machines."""
 _FLAGS: Final = ARITHMETIC | TF | DF | NT | RF | AC | ID
 """What user mode can choose of RFLAGS: IF is 1 and IOPL is 0 under Linux."""
+
+
+_KEPT: Final = (*GPRS, "rip", "rflags", "es", "ds", "fs", "gs", "fs_base", "gs_base", "gdtr_limit")
+_KEPT_REGIONS: Final = frozenset(region.name for region in REGIONS) | {"page_tables"}
+_UNMAPPED: Final = tuple(
+    region.start + number * PAGE for region in (layout.USER_EDGE, layout.ENTRY_TEXT_LOW) for number in range(region.pages)
+)
+"""Pages of the targets that Linux does not map, for itself or for anybody."""
 
 
 def user_desc(entry: int, raw: int) -> bytes:
@@ -97,6 +108,22 @@ class Host:
             replace(image, profile=self.profile, registers=self._user_registers(image), pages=pages, events=(), limit=LIMIT), protections
         )
 
+    def whole(self, case: Case) -> Case:
+        """`case` as the host runs it, whole: a case file that means the same to who knows nothing of this host."""
+        fitted = self.fit(build(case))
+        assert isinstance(fitted, HostImage)
+        kept = tuple((name, fitted.image.registers[name]) for name in _KEPT)
+        memory = tuple(piece for piece in case.memory if piece.region in _KEPT_REGIONS)
+        return canonical(replace(case, registers=kept, memory=(*memory, *self._patches()), events=()))
+
+    def _patches(self) -> Iterator[Patch]:
+        """What differs from the targets' own tables."""
+        gdt, ldt = (self._pages[tables.FRAMES[name]] for name in ("gdt", "ldt"))
+        yield patch(layout.GDT, _FIRST_OWN, gdt[_FIRST_OWN : layout.GDT_LIMIT + 1])
+        yield patch(layout.LDT, 0, ldt[: layout.LDT_LIMIT + 1])
+        for linear in _UNMAPPED:
+            yield Patch("page_tables", tables.entry_offset(linear), bytes(8))
+
     def _user_registers(self, image: Image) -> dict[str, int]:
         given = image.registers
         taken = {name: given[name] for name in (*GPRS, "rip", "cs", "ss", "fs_base", "gs_base")}
@@ -115,9 +142,8 @@ def _kernel_pages(cpu_limit: int, cpu_rights: int) -> dict[int, bytes]:
     gate = {INT_80 * 16: tables.gate(snippets.handler_address(INT_80), dpl=3)}
     idt = pages[tables.FRAMES["idt"]]
     pages[tables.FRAMES["idt"]] = idt[: INT_80 * 16] + gate[INT_80 * 16] + idt[INT_80 * 16 + 16 :]
-    for region in (layout.USER_EDGE, layout.ENTRY_TEXT_LOW):
-        for number in range(region.pages):
-            _set_leaf(pages, region.start + number * PAGE, 0)
+    for linear in _UNMAPPED:
+        _set_leaf(pages, linear, 0)
     return pages
 
 
