@@ -121,7 +121,12 @@ class Process:
         self._talk, other = socket.socketpair()
         with other:
             self._child = subprocess.Popen(
-                ["silicon"], executable=f"/proc/self/fd/{executable}", stdin=other.fileno(), stdout=self._file, pass_fds=(executable,), env={}
+                ["silicon"],
+                executable=f"/proc/self/fd/{executable}",
+                stdin=other.fileno(),
+                stdout=self._file,
+                pass_fds=(executable,),
+                env={},
             )
         processors = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(self._child.pid, {processors[os.getpid() % len(processors)]})
