@@ -11,7 +11,7 @@ from reference.descriptors import SYSTEM_CALL_GATE, Descriptor, Segment
 from reference.faults import NotModelled, Vector, require
 from reference.instructions.stack import undefined_in_image
 from reference.machine import RSP, SS, Machine, set_rflags
-from reference.memory import check_store, load, store
+from reference.memory import check_store, load, refuse_undefined, store
 from reference.operands import Memory
 from reference.segmentation import (
     DATA_SEGMENTS,
@@ -36,11 +36,12 @@ def iret(m: Machine, i: Instruction, end: int) -> int:
     size = SIZES[i.name]
     require(not m.rflags & NT, Vector.GP, 0, "SDM Vol. 2A, IRET: RFLAGS.NT is set in IA-32e mode")
     rsp = m.gpr[RSP]
-    rip, selector, image = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in range(3))
+    rip, selector = (_word(m, rsp + size * n, size) for n in range(2))
+    image = load(m, (rsp + 2 * size) & MASK64, size, stack=True)
     selector &= 0xFFFF
     descriptor = return_segment(m, selector, "SDM Vol. 2A, IRET")
     cpl = selector & 3
-    new_rsp, new_ss = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in (3, 4))
+    new_rsp, new_ss = (_word(m, rsp + size * n, size) for n in (3, 4))
     stack = _return_stack(m, new_ss & 0xFFFF, cpl, descriptor, "SDM Vol. 2A, IRET")
     rip = far_target(descriptor, rip, "SDM Vol. 2A, IRET")
 
@@ -58,6 +59,14 @@ def iret(m: Machine, i: Instruction, end: int) -> int:
     check_mode(m)
 
     return rip
+
+
+def _word(m: Machine, address: int, size: int) -> int:
+    """A word of a return frame, other than the image of RFLAGS: flags that mean nothing must not be in it."""
+    value = load(m, address & MASK64, size, stack=True)
+    if m.undefined_words:
+        refuse_undefined(m, address & MASK64, size)
+    return value
 
 
 def returned_flags(m: Machine, image: int, size: int) -> int:
@@ -103,15 +112,15 @@ def retf(m: Machine, i: Instruction, end: int) -> int:
     size = SIZES[i.name]
     release = i.destination.read(m) if i.operands else 0
     rsp = m.gpr[RSP]
-    rip = load(m, rsp, size, stack=True)
-    selector = load(m, (rsp + size) & MASK64, size, stack=True) & 0xFFFF
+    rip = _word(m, rsp, size)
+    selector = _word(m, rsp + size, size) & 0xFFFF
     descriptor = return_segment(m, selector, "SDM Vol. 2B, RET")
     cpl = selector & 3
     outer = cpl > m.cpl
     top = (rsp + 2 * size + release) & MASK64
     if outer:
-        new_rsp = load(m, top, size, stack=True)
-        new_ss = load(m, (top + size) & MASK64, size, stack=True) & 0xFFFF
+        new_rsp = _word(m, top, size)
+        new_ss = _word(m, top + size, size) & 0xFFFF
         stack = _return_stack(m, new_ss, cpl, descriptor, "SDM Vol. 2B, RET")
         top = (new_rsp + release) & MASK64
     rip = far_target(descriptor, rip, "SDM Vol. 2B, RET")
@@ -145,6 +154,8 @@ def _far_target(m: Machine, i: Instruction, source: str) -> tuple[int, int, Desc
     size = i.destination.size - 2
     rip = load(m, address, size, i.destination.stack)
     selector = load(m, (address + size) & MASK64, 2, i.destination.stack)
+    if m.undefined_words:
+        refuse_undefined(m, address, size + 2)
     return selector, rip, target_segment(m, selector, source)
 
 
