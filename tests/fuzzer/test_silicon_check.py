@@ -20,6 +20,9 @@ CASES = range(1500)
 
 
 def test_the_specification_agrees_with_the_processor() -> None:
+    if silicon().profile.vendor != "amd":
+        pytest.skip("silicon: a processor of this vendor was not checked at length yet; `entryfuzz cores silicon-check` does")
+
     tally = check(11, CASES, silicon())
 
     assert tally.differing == []
