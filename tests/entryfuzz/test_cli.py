@@ -131,7 +131,9 @@ def test_every_command_explains_itself_and_each_of_its_options(entryfuzz: Entryf
 
 def test_every_listing_has_json() -> None:
     listings = [
-        path for path in commands() if path[-1] in ("list", "run", "fuzz", "bench") or path[0] in ("divergences", "sweep", "targets")
+        path
+        for path in commands()
+        if path[-1] in ("list", "run", "fuzz", "bench", "silicon-check") or path[0] in ("divergences", "sweep", "targets")
     ]
 
     assert sorted(listings) == sorted(
