@@ -18,13 +18,15 @@ class ProcessMemory:
     """The memory of a guest; blocks of it that the engine keeps for devices are nowhere."""
 
     def __init__(self, pid: int) -> None:
-        self._file = os.open(f"/proc/{pid}/mem", os.O_RDWR)
         self._pid = pid
+        self._file = -1
         self._blocks: list[int] = []
 
     def find(self) -> bool:
         """Look for the marks; whether the last of them is there, and so all are."""
         found: dict[int, int] = {}
+        self.close()
+        self._file = os.open(f"/proc/{self._pid}/mem", os.O_RDWR)  # anew, as it is of the program that runs now
         for start, end in self._large():
             data = os.pread(self._file, end - start, start)
             for place in range(MARK_PLACE % _PAGE, len(data) - 3, _PAGE):
@@ -61,4 +63,6 @@ class ProcessMemory:
 
     def close(self) -> None:
         """Let go of the process."""
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1

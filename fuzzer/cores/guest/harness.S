@@ -36,7 +36,7 @@ entry:
         rdtsc                                   # first, so that it counts nothing of ours
         movl    %eax, %esi
         movl    %edx, %edi
-        lgdtl   %cs:(gdt_pointer - SMBASE)
+        addr32 lgdtl %ds:gdt_pointer
         movl    $0x20, %eax                     # PAE
         movl    %eax, %cr4
         movl    $TABLES, %eax
