@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from fuzzer.cores.guest.memory import GuestMemory
 _BOOT_SECONDS: Final = 20.0
 _DEATH_SIGNAL: Final = 1
 _NAP: Final = 0.0002
+_GO_ON: Final = b"c\n" * 0x800
 _ROM_AT: Final = 0xFFFF_0000
 _VGA_BYTES: Final = 512
 
@@ -44,6 +46,9 @@ class Process:
             [PROGRAM, "-q", "-f", str(folder / "settings"), "-rc", str(folder / "commands")],
             stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, cwd=folder, preexec_fn=_die_with_parent,
         )  # fmt: skip
+        assert self._process.stdin is not None
+        self._stdin = self._process.stdin.fileno()
+        os.set_blocking(self._stdin, False)
         self._memory = ProcessMemory(self._process.pid)
         begun = time.monotonic()
         while not self._memory.find():
@@ -75,7 +80,9 @@ class Process:
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Go on."""
+        """Go on; and again whenever a triple fault has brought the debugger to its prompt."""
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._stdin, _GO_ON)
         self._process.send_signal(signal.SIGCONT)
 
     def turn(self, jobs: int, seconds: float) -> bool:

@@ -499,6 +499,8 @@ relocate:
         addr32 movl $SMBASE, %ds:0x3FF00
         addr32 cmpl $0, %ds:ROM_MARKS
         je      2f
+        addr32 cmpl $0, %ds:CONTROL + BOOTS
+        jne     2f                              # reset
         movl    $MARK_PLACE, %edi               # the host looks for the marks in the memory of the engine's process
         movl    $MARK, %eax
 1:      addr32 movl %eax, %ds:(%edi)
