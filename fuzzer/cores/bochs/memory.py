@@ -28,7 +28,10 @@ class ProcessMemory:
         self.close()
         self._file = os.open(f"/proc/{self._pid}/mem", os.O_RDWR)  # anew, as it is of the program that runs now
         for start, end in self._large():
-            data = os.pread(self._file, end - start, start)
+            try:
+                data = os.pread(self._file, end - start, start)
+            except OSError:
+                return False  # the program has just been replaced by another
             for place in range(MARK_PLACE % _PAGE, len(data) - 3, _PAGE):
                 (word,) = _WORD.unpack_from(data, place)
                 if MARK <= word < MARK + MEMORY // BLOCK:

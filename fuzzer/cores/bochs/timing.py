@@ -11,7 +11,7 @@ from typing import Final
 INSTRUCTIONS_PER_SECOND: Final = 1_000_000
 _TICKS: Final = 100
 """Of the HPET, 10 ns each, for one instruction."""
-_BEFORE: Final = 11
+_BEFORE: Final = 13
 """Instructions from the reading of the counter to boundary 0, without the loop that sets the timers."""
 _ROUND: Final = 13
 """Instructions of the loop for one timer."""
