@@ -23,7 +23,10 @@ class ProcessMemory:
         self._blocks: list[int] = []
 
     def find(self) -> bool:
-        """Look for the marks; whether the last of them is there, and so all are."""
+        """Look for the marks: once the last of them is there, all are for another look."""
+        return self._look() and self._look()
+
+    def _look(self) -> bool:
         found: dict[int, int] = {}
         self.close()
         self._file = os.open(f"/proc/{self._pid}/mem", os.O_RDWR)  # anew, as it is of the program that runs now
