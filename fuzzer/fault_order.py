@@ -38,7 +38,7 @@ def possible_faults(image: Image, retired: int) -> dict[Kept, Tolerance]:
     while m.retired < retired:
         step(m)
     try:
-        instruction = fetch(m, m.rip)
+        instruction = fetch(m)
     except Fault:
         return {}
     met = dict.fromkeys(_met(_effective_addresses(m, instruction)), EFFECTIVE_ADDRESS)

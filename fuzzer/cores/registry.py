@@ -8,6 +8,7 @@ from functools import partial
 from importlib import metadata
 from typing import Final
 
+from fuzzer.cores.bochs import probe as bochs
 from fuzzer.cores.core import Core, CoreError
 from fuzzer.cores.qemu import probe as qemu
 from fuzzer.cores.silicon import probe as silicon
@@ -64,10 +65,17 @@ def _silicon() -> Core:
     return SiliconCore()
 
 
+def _bochs() -> Core:
+    from fuzzer.cores.bochs.core import BochsCore
+
+    return BochsCore()
+
+
 _OWN: Final = (
     CoreInfo("unicorn", "unicorn", _unicorn, descent="qemu"),
     CoreInfo("qemu", qemu.PACKAGE, _qemu, qemu.available),
     CoreInfo("silicon", "(the host's processor)", _silicon, silicon.available),
+    CoreInfo("bochs", bochs.PACKAGE, _bochs, bochs.available),
 )
 
 

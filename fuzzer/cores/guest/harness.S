@@ -23,6 +23,11 @@
         .set HPET_TIMER, HPET + 0x100
         .set TIMER_OFF, 0x4100                  # 32 bits, message to the APIC; a comparator written to a wider one would be in the past
         .set TIMER_ON, 0x4104
+        .set ROUTED_ON, 0x0104 | FIRST_PIN << 9 # 32 bits, to a pin of the I/O APIC
+        .set NEXT_PIN, 1 << 9
+        .set IOAPIC, 0xFEC00000
+        .set IOAPIC_DATA, 0x10
+        .set FIRST_PIN, 3
 
         .section .smm, "ax"
         .code16
@@ -31,7 +36,7 @@ entry:
         rdtsc                                   # first, so that it counts nothing of ours
         movl    %eax, %esi
         movl    %edx, %edi
-        lgdtl   %cs:(gdt_pointer - SMBASE)
+        addr32 lgdtl %ds:gdt_pointer
         movl    $0x20, %eax                     # PAE
         movl    %eax, %cr4
         movl    $TABLES, %eax
@@ -58,6 +63,11 @@ long_mode:
         movl    $APIC_INITIAL, %eax
         movl    $0, (%rax)
         movl    $CONTROL, %ebp
+        cmpq    $0, ROUTED(%rbp)
+        je      1f
+        movl    $HPET_TIMER, %eax               # the stop is the first timer there
+        movl    $TIMER_OFF, (%rax)
+1:
 
         cmpq    $0, BOOTED(%rbp)
         jne     booted
@@ -402,6 +412,8 @@ start:
         movl    $HPET_COUNTER, %eax
         movl    (%rax), %r10d                   # all events count from here
         movl    $HPET_TIMER, %eax
+        cmpq    $0, ROUTED(%rbp)
+        jne     routed
 4:      movq    (%r12), %rdx
         movl    %edx, 0x10(%rax)                # FSB route: the message's data
         movl    $APIC, 0x14(%rax)               # and its address
@@ -414,11 +426,31 @@ start:
         decq    %rcx
         jnz     4b
 5:      movl    %esi, (%rdi)                    # the stop counts from here
+begin:
         rdtsc
         shlq    $32, %rdx
         orq     %rdx, %rax
         movq    %rax, STARTED(%rbp)
         rsm
+
+# The same for engines whose HPET sends no messages: a pin of the I/O APIC for each timer, with the message in its table.
+routed: movl    $IOAPIC, %ebx
+        movl    $0x10 + 2 * FIRST_PIN, %edi
+        movl    $ROUTED_ON, %r9d
+1:      movl    %edi, (%rbx)
+        movl    (%r12), %edx
+        movl    %edx, IOAPIC_DATA(%rbx)
+        movl    8(%r12), %edx
+        addl    %r10d, %edx
+        movl    %edx, 0x08(%rax)
+        movl    %r9d, (%rax)
+        addq    $16, %r12
+        addq    $0x20, %rax
+        addl    $2, %edi
+        addl    $NEXT_PIN, %r9d
+        decq    %rcx
+        jnz     1b
+        jmp     begin
 
         .balign 8
 msrs:   .long   0xC0000102, 0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0x174, 0x175, 0x176
@@ -466,10 +498,26 @@ boot:
         jmp     1b
 
 relocate:
-        movl    $SMBASE, %cs:0xFF00
-        addr32 movl $1, %ds:CONTROL + BOOTED
+        addr32 movl $SMBASE, %ds:0x3FF00
+        addr32 cmpl $0, %ds:ROM_MARKS
+        je      2f
+        addr32 cmpl $0, %ds:CONTROL + BOOTS
+        jne     2f                              # reset
+        movl    $MARK_PLACE, %edi               # the host looks for the marks in the memory of the engine's process
+        movl    $MARK, %eax
+1:      addr32 movl %eax, %ds:(%edi)
+        incl    %eax
+        addl    $BLOCK, %edi
+        cmpl    $MEMORY, %edi
+        jb      1b
+1:      pause
+        addr32 cmpl $MARK, %ds:MARK_PLACE       # until it has put everything in place and taken the first mark away
+        je      1b
+2:      addr32 movl $1, %ds:CONTROL + BOOTED
         rsm
 relocate_end:
+        .org    ROM_MARKS - 0xFFFF0000
+        .long   0
         .org    0xFFF0
         ljmp    $0xF000, $(boot - rom_start)
         .org    0x10000

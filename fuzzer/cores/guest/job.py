@@ -55,7 +55,7 @@ class Job:
     events: tuple[tuple[int, int], ...]
 
 
-def make_job(image: Image) -> Job:
+def make_job(image: Image, most_events: int = MOST_EVENTS) -> Job:
     """The job for an image; Unsupported where there is none."""
     if max(image.pages) >= MOST_FRAMES:
         raise Unsupported(f"physical memory at or above {MOST_FRAMES * PAGE:#x}")
@@ -65,12 +65,12 @@ def make_job(image: Image) -> Job:
     except OutsideError:
         raise Unsupported("the image's descriptor tables are not in its memory") from None
     loaded = struct.pack(f"<{len(REGISTERS_LOADED)}Q", *(registers[name] for name in REGISTERS_LOADED))
-    return Job(image, way, save, loaded, bool(registers["dr7"] & _BREAKPOINTS), _messages(image.events))
+    return Job(image, way, save, loaded, bool(registers["dr7"] & _BREAKPOINTS), _messages(image.events, most_events))
 
 
-def _messages(events: Sequence[Event]) -> tuple[tuple[int, int], ...]:
-    if len(events) > MOST_EVENTS:
-        raise Unsupported(f"more than {MOST_EVENTS} events")
+def _messages(events: Sequence[Event], most: int) -> tuple[tuple[int, int], ...]:
+    if len(events) > most:
+        raise Unsupported(f"more than {most} events")
     interrupts = [event.vector for event in events if event.kind is EventKind.INTERRUPT]
     if len({vector >> 4 for vector in interrupts}) < len(interrupts):
         raise Unsupported("interrupts of one priority class, of which the controller holds all but one until an end of interrupt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from fuzzer.cores.guest import mailbox
 from fuzzer.cores.guest.assemble import ENTRY, Harness
@@ -20,6 +20,7 @@ _LARGE_FLAGS: Final = 0x83
 _UNCACHED: Final = 0x18
 _PAGES_FOR_DEVICES: Final = 504
 """The first of the 2 MiB pages below 4 GiB that devices lie in."""
+_SMI_MESSAGE: Final = 0x200
 _QWORD: Final = struct.Struct("<Q")
 
 
@@ -34,11 +35,40 @@ class Result:
     pages: Mapping[int, bytes]
 
 
+class Memory(Protocol):
+    """Physical memory of a guest, as its host reaches it."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a physical address."""
+        ...
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put bytes at a physical address."""
+        ...
+
+
+class SharedMemory:
+    """Memory that the engine shares with its host, as one piece."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a physical address."""
+        return bytes(self._view[address : address + size])
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put bytes at a physical address."""
+        self._view[address : address + len(data)] = data
+
+
 class GuestMemory:
     """A view of the guest's memory, which knows what lies in each frame and in the pool of pages."""
 
-    def __init__(self, memory: memoryview, harness: Harness) -> None:
-        self._memory = memory
+    def __init__(self, memory: Memory, harness: Harness, routed: bool = False) -> None:
+        self.write = memory.write
+        self._read = memory.read
+        self._routed = routed
         self._pool: dict[tuple[int, tuple[Patch, ...]], tuple[bytes, int]] = {}
         self._next = mailbox.POOL
         self._frames: dict[int, int] = {}
@@ -63,17 +93,13 @@ class GuestMemory:
         self._control(mailbox.RESULTS, mailbox.RESULT_AREA)
         self._control(mailbox.OUT, mailbox.OUT_AREA)
         self._control(mailbox.OUT_END, mailbox.MEMORY)
-
-    def write(self, address: int, data: bytes) -> None:
-        """Put bytes at a physical address."""
-        self._memory[address : address + len(data)] = data
+        self._control(mailbox.ROUTED, int(self._routed))
 
     def _control(self, field: int, value: int) -> None:
         self.write(CONTROL + field, _QWORD.pack(value))
 
     def _read_control(self, field: int) -> int:
-        (value,) = _QWORD.unpack_from(self._memory, CONTROL + field)
-        return int(value)
+        return int.from_bytes(self._read(CONTROL + field, 8), "little")
 
     # Jobs
 
@@ -92,6 +118,8 @@ class GuestMemory:
         self._frames.update(places)
         at = mailbox.JOB_AREA + number * RECORD
         events = list(zip((message for message, _ in job.events), delays, strict=True))
+        if self._routed:
+            events.insert(0, (_SMI_MESSAGE, stop))
         head = struct.pack("<4Q", len(places), len(events), stop, job.breakpoints)
         self.write(at, head + job.loaded)
         self.write(at + mailbox.JOB_EVENT, b"".join(struct.pack("<QQ", *event) for event in events))
@@ -152,11 +180,11 @@ class GuestMemory:
     def result(self, number: int) -> Result:
         """The result of a job that has run."""
         at = mailbox.RESULT_AREA + number * RECORD
-        status, nanoseconds, pages = struct.unpack_from("<3Q", self._memory, at)
-        loaded = struct.unpack_from(f"<{len(mailbox.REGISTERS_LOADED)}Q", self._memory, at + mailbox.RESULT_REGISTERS)
+        record = self._read(at, RECORD)
+        status, nanoseconds, pages = struct.unpack_from("<3Q", record)
+        loaded = struct.unpack_from(f"<{len(mailbox.REGISTERS_LOADED)}Q", record, mailbox.RESULT_REGISTERS)
         shown = {}
         for index in range(pages):
-            frame, place = struct.unpack_from("<II", self._memory, at + mailbox.RESULT_LIST + 8 * index)
-            shown[frame] = bytes(self._memory[place : place + PAGE])
-        save = bytes(self._memory[at + mailbox.RESULT_SAVE : at + RECORD])
-        return Result(status, nanoseconds, save, loaded, shown)
+            frame, place = struct.unpack_from("<II", record, mailbox.RESULT_LIST + 8 * index)
+            shown[frame] = self._read(place, PAGE)
+        return Result(status, nanoseconds, record[mailbox.RESULT_SAVE :], loaded, shown)

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from fuzzer.cores.guest.arrival import Stops, is_plain, screened
 from fuzzer.cores.guest.job import Job, Unsupported, make_job
+from fuzzer.cores.guest.mailbox import MOST_EVENTS
 from fuzzer.cores.guest.memory import Result
 from fuzzer.cores.guest.observe import observation, see, unsupported
 from fuzzer.cores.guest.recognise import Recogniser
@@ -24,8 +25,8 @@ class Timing(Protocol):
     beginning: int
     """Nanoseconds from the harness's reading of the clock to boundary 0."""
 
-    def stop(self, boundary: int) -> int:
-        """What stops a run at a boundary."""
+    def stop(self, boundary: int, events: int) -> int:
+        """What stops a run with so many events at a boundary."""
         ...
 
     def delays(self, boundaries: tuple[int, ...]) -> tuple[int, ...]:
@@ -40,6 +41,7 @@ class NativeCore:
     version: str
     delivers_events = True
     timing: Timing
+    most_events = MOST_EVENTS
 
     def __init__(self) -> None:
         self._sessions: dict[tuple[str, frozenset[int]], Session] = {}
@@ -68,7 +70,7 @@ class NativeCore:
     def trace(self, image: Image) -> Iterator[Step]:
         """The start, then the state at each boundary, by runs that are stopped there; the last step says how it ended."""
         try:
-            job = make_job(image)
+            job = make_job(image, self.most_events)
         except Unsupported:
             return  # `run` tells why
         session = self._session(image)
@@ -96,7 +98,7 @@ class NativeCore:
         jobs: dict[int, Job] = {}
         for number, image in enumerate(images):
             try:
-                jobs[number] = make_job(image)
+                jobs[number] = make_job(image, self.most_events)
             except Unsupported as reason:
                 found[number] = unsupported(image, str(reason))
         over = {}
@@ -135,7 +137,7 @@ class NativeCore:
 
     def _stopped(self, job: Job, boundary: int) -> Run:
         least = self.timing.beginning if boundary else 0
-        return job, self.timing.stop(boundary), self.timing.delays(tuple(at for _, at in job.events)), least
+        return job, self.timing.stop(boundary, len(job.events)), self.timing.delays(tuple(at for _, at in job.events)), least
 
 
 def _machine(image: Image) -> tuple[str, frozenset[int]]:

@@ -29,6 +29,8 @@ _GDTR, _LDTR, _IDTR, _TR = 0xFE60, 0xFE70, 0xFE80, 0xFE90
 _SMBASE_AT: Final = 0xFF00
 _REVISION_AT: Final = 0xFEFC
 _ENTRY: Final = struct.Struct("<HHIQ")
+_VALID: Final = 0x100
+"""An attribute by which Bochs tells a segment register that was loaded from one that holds a null selector; QEMU leaves it alone."""
 _LONG_MODE: Final = Efer.LME | Efer.LMA
 _PAE: Final = Cr4.PAE
 _PAGING: Final = Cr0.PE | Cr0.ET | Cr0.PG
@@ -73,7 +75,7 @@ def _load(gdt: bytes, selector: int, wide: bool) -> Hidden:
     limit = low & 0xFFFF | low >> 32 & 0xF_0000
     if low >> 55 & 1:
         limit = limit << 12 | 0xFFF
-    return Hidden(selector, low >> 40 & 0xF0FF, limit, base)
+    return Hidden(selector, low >> 40 & 0xF0FF | _VALID, limit, base)
 
 
 def save_area(image: Image) -> bytes:
@@ -100,8 +102,8 @@ def harness_area(cr3: int, rip: int) -> bytes:
     for name, value in values.items():
         struct.pack_into("<Q", area, _QUADS[name] - _FIRST, value)
     for name, place in _SEGMENTS_AT.items():
-        _ENTRY.pack_into(area, place - _FIRST, *((0x08, 0xA09B) if name == "cs" else (0x10, 0xC093)), 0xFFFF_FFFF, 0)
-    _ENTRY.pack_into(area, _TR - _FIRST, 0, 0x8B, 0x67, 0)
+        _ENTRY.pack_into(area, place - _FIRST, *((0x08, 0xA09B | _VALID) if name == "cs" else (0x10, 0xC093 | _VALID)), 0xFFFF_FFFF, 0)
+    _ENTRY.pack_into(area, _TR - _FIRST, 0, 0x8B | _VALID, 0x67, 0)
     struct.pack_into("<I", area, _SMBASE_AT - _FIRST, SMBASE)
     struct.pack_into("<I", area, _REVISION_AT - _FIRST, _REVISION)
     return bytes(area)

@@ -15,7 +15,7 @@ from typing import Final
 from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.assemble import committed
 from fuzzer.cores.guest.mailbox import MEMORY
-from fuzzer.cores.guest.memory import GuestMemory
+from fuzzer.cores.guest.memory import GuestMemory, SharedMemory
 from fuzzer.cores.qemu.probe import PROGRAM
 
 SHIFT: Final = 5
@@ -39,7 +39,7 @@ class Process:
             file.truncate(MEMORY)
             self._map = mmap.mmap(file.fileno(), MEMORY)
         (folder / "rom").write_bytes(harness.rom)
-        self.guest = GuestMemory(memoryview(self._map), harness)
+        self.guest = GuestMemory(SharedMemory(memoryview(self._map)), harness)
         self._said = (folder / "said").open("w+b")
         self._process = subprocess.Popen(
             _command(folder, model), stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, preexec_fn=_die_with_parent

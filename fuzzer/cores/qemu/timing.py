@@ -13,7 +13,7 @@ from fuzzer.cores.qemu.process import NANOSECONDS
 _HPET_PERIOD: Final = 10
 _BEFORE_STOP: Final = 4
 """Instructions between the write to the APIC's timer and boundary 0."""
-_BEFORE_EVENTS: Final = 7
+_BEFORE_EVENTS: Final = 9
 """The same from the reading of the HPET's counter, without the loop that sets its timers."""
 _ROUND: Final = 11
 """Instructions of the loop for one event."""
@@ -24,7 +24,7 @@ class QemuTiming:
 
     beginning = NANOSECONDS * (_BEFORE_STOP + 1)
 
-    def stop(self, boundary: int) -> int:
+    def stop(self, boundary: int, events: int) -> int:
         """The APIC timer's count that stops a run at a boundary."""
         return NANOSECONDS * (boundary + _BEFORE_STOP) + NANOSECONDS // 4
 

@@ -1,0 +1,1 @@
+"""The core `bochs`: an emulator with a history of its own, which delivers events itself."""
