@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fuzzer.alignment import by_boundary
-from fuzzer.compare import INCOMPARABLE, compare
+from fuzzer.compare import INCOMPARABLE, Difference, compare
 from fuzzer.cores.core import Core
+from fuzzer.cores.silicon.core import SiliconCore
 from fuzzer.explain import explain, step_differences
 from fuzzer.outcome import outcome
+from fuzzer.silicon import Verdict as Answered
+from fuzzer.silicon import ask
 from reference.image import REGISTERS, End, Image, Observation, Step
 from reference.run import run
 from reference.trace import trace
@@ -67,7 +70,8 @@ def poll(image: Image, signature: str, accused: Core, others: Sequence[Core]) ->
             vote = _ask(core, *alone)
         votes.append(vote)
     own = Vote(accused.name, accused.version, Stance.ACCUSED, outcome(scene.accused), camp=0)
-    return Poll((own, *_in_camps(votes)), outcome(scene.spec[-1]))
+    expected = outcome(scene.spec[-1])
+    return Poll((own, *_in_camps(votes, (expected, own.outcome))), expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,38 +110,64 @@ def _alone(image: Image, scene: _Scene, signature: str, accused: Core) -> tuple[
 
 def _ask(core: Core, image: Image, scene: _Scene) -> Vote:
     """The vote of a core on a parting."""
+    if isinstance(core, SiliconCore):
+        return _ask_silicon(core, image, scene)
     seen = by_boundary(core.trace(image))
     for number, expected in enumerate(scene.spec):
         step = next(seen, None)
         if step is None or step.end in INCOMPARABLE:
             return Vote(core.name, core.version, Stance.SILENT, step.detail if step else "")
-        last = number == len(scene.spec) - 1
-        if last and not step_differences(image, expected, step):
-            return Vote(core.name, core.version, Stance.SPECIFICATION, outcome(step))
-        if last and not step_differences(image, _as_expected(scene.accused, expected), step):
-            return Vote(core.name, core.version, Stance.ACCUSED, outcome(step))
-        if last:
-            return Vote(core.name, core.version, Stance.NEITHER, outcome(step))
+        if number == len(scene.spec) - 1:
+            return Vote(core.name, core.version, _stance(image, scene, step), outcome(step))
         if step_differences(image, expected, step):
             return Vote(core.name, core.version, Stance.EARLIER, f"boundary {step.retired}: {outcome(step)}")
     raise AssertionError("a scene has steps")
 
 
-def _as_expected(accused: Step, expected: Step) -> Step:
-    """The accused's step to be compared with: what the manual leaves undefined there may differ between engines too."""
-    return replace(accused, undefined=expected.undefined)
+def _ask_silicon(core: SiliconCore, image: Image, scene: _Scene) -> Vote:
+    """The vote of the processor, which shows the first event of user mode: on a parting that is no later than that."""
+    if image.registers["cs"] & 3 != 3 or any(step.delivered for step in scene.spec[:-1]):
+        return Vote(core.name, core.version, Stance.SILENT, "behind the first event of user mode")
+    answer = ask(image, core)
+    if answer.verdict is Answered.UNASKED:
+        return Vote(core.name, core.version, Stance.SILENT, answer.detail)
+    if answer.verdict is Answered.AGREES:
+        return Vote(core.name, core.version, Stance.SPECIFICATION, answer.silicon)
+    same = answer.silicon in (outcome(scene.accused), scene.accused.raised)
+    return Vote(core.name, core.version, Stance.ACCUSED if same else Stance.NEITHER, answer.silicon)
 
 
-def _in_camps(votes: Sequence[Vote]) -> Iterator[Vote]:
-    """Votes with their camps: 0 is the accused's; of those with neither side, the same outcome makes a camp."""
+def _stance(image: Image, scene: _Scene, step: Step) -> Stance:
+    """Whose side a step is on: by what it did, or, where both sides did the same, by the fields that they dispute."""
+    expected = scene.spec[-1]
+    # What the manual leaves undefined there may differ between engines too.
+    accused = replace(scene.accused, undefined=expected.undefined)
+    for stance, side in ((Stance.SPECIFICATION, expected), (Stance.ACCUSED, accused)):
+        if not step_differences(image, side, step):
+            return stance
+    words = outcome(expected), outcome(accused)
+    if words[0] != words[1]:
+        return dict(zip(words, (Stance.SPECIFICATION, Stance.ACCUSED), strict=True)).get(outcome(step), Stance.NEITHER)
+    disputed = _fields(step_differences(image, expected, accused))
+    if not disputed & _fields(step_differences(image, expected, step)):
+        return Stance.SPECIFICATION
+    return Stance.NEITHER if disputed & _fields(step_differences(image, accused, step)) else Stance.ACCUSED
+
+
+def _fields(differences: Sequence[Difference]) -> frozenset[str]:
+    return frozenset(difference.field for difference in differences)
+
+
+def _in_camps(votes: Sequence[Vote], words: Sequence[str]) -> Iterator[Vote]:
+    """Votes with their camps: 0 is the accused's; of those with neither side, the same outcome makes a camp, if it is a third one."""
     neither: list[str] = []
     for vote in votes:
         if vote.stance is Stance.ACCUSED:
             yield replace(vote, camp=0)
         elif vote.stance is Stance.NEITHER:
-            if vote.outcome not in neither:
-                neither.append(vote.outcome)
-            yield replace(vote, camp=1 + neither.index(vote.outcome))
+            if vote.outcome not in neither or vote.outcome in words:
+                neither.append(vote.outcome)  # the same words for another state do not make a camp
+            yield replace(vote, camp=len(neither) if vote.outcome in words else 1 + neither.index(vote.outcome))
         else:
             yield vote
 
@@ -156,7 +186,9 @@ def poll_ends(image: Image, spec: Observation, name: str, version: str, observed
         (other,) = core.run([image])
         votes.append(Vote(core.name, core.version, _stance_at_end(image, spec, observed, other), other.end.value))
     own = Vote(name, version, Stance.ACCUSED, observed.end.value, camp=0)
-    return Poll((own, *_in_camps(votes)), spec.end.value, seen=bool(compare(image, spec, observed).differences))
+    return Poll(
+        (own, *_in_camps(votes, (spec.end.value, own.outcome))), spec.end.value, seen=bool(compare(image, spec, observed).differences)
+    )
 
 
 def _stance_at_end(image: Image, spec: Observation, observed: Observation, other: Observation) -> Stance:

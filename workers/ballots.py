@@ -10,6 +10,7 @@ from fuzzer.build import build
 from fuzzer.case import decode
 from fuzzer.cores.core import Core
 from fuzzer.cores.registry import CORES
+from fuzzer.cores.silicon.core import SiliconCore
 from fuzzer.verdict import Judgement, Verdict, judge
 from fuzzer.vote import Poll, Stance, Vote, poll, poll_ends
 from reference.image import End, Image, Observation, Step
@@ -53,7 +54,7 @@ class Ballot:
         image = build(decode(self.data))
         places = {core.name: place for place, core in enumerate(cores)}
         accused = cores[places[self.core]]
-        others = [_Told(core, place, starting) for place, core in enumerate(cores) if core.name not in (self.core, *lost)]
+        others = [_told(core, place, starting) for place, core in enumerate(cores) if core.name not in (self.core, *lost)]
         if self.core in lost:
             observed = Observation(lost[self.core], detail="the engine's process was lost")
             polled = poll_ends(image, run(image), accused.name, accused.version, observed, others)
@@ -67,6 +68,11 @@ class Ballot:
             return Judgement(Verdict.NOT_SEEN, f"{self.core} {polled.votes[0].version} no longer differs from the specification")
         families = {name: info.family for name, info in CORES.items()}
         return judge(polled.votes, self.by, families, self.cause, self.expected, self.observed)
+
+
+def _told(core: Core, place: int, starting: Starting) -> Core:
+    """The core, telling when it begins; the processor outlives whatever it is asked, and is asked in its own way."""
+    return core if isinstance(core, SiliconCore) else _Told(core, place, starting)
 
 
 class _Told:
