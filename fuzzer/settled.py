@@ -20,7 +20,18 @@ class Settled:
     """What the manual says, by section."""
 
 
-SETTLED: tuple[Settled, ...] = ()
+_ABSENT_STACK = (
+    "SDM Vol. 2A, IRET, exceptions: #SS where the return stack segment is not present; #NP(selector) is for the return code segment"
+)
+_NULL_STACK = (
+    "SDM Vol. 2A, IRET, 64-bit mode exceptions: #GP(0) if a NULL stack segment selector's RPL is not equal to CPL going back to "
+    "non-CPL3 64-bit mode"
+)
+
+SETTLED: tuple[Settled, ...] = (
+    *(Settled(cause, "#SS(selector)", "#NP(selector)", _ABSENT_STACK) for cause in ("iret", "iretd", "iretq")),
+    *(Settled(cause, "#GP(0)", "completes", _NULL_STACK) for cause in ("iret", "iretd", "iretq")),
+)
 
 
 def settled(cause: str, expected: str, observed: str, table: Sequence[Settled] = SETTLED) -> str:

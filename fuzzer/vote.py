@@ -147,11 +147,24 @@ def _stance(image: Image, scene: _Scene, step: Step) -> Stance:
             return stance
     words = outcome(expected), outcome(accused)
     if words[0] != words[1]:
-        return dict(zip(words, (Stance.SPECIFICATION, Stance.ACCUSED), strict=True)).get(outcome(step), Stance.NEITHER)
+        sides = dict(zip(words, (Stance.SPECIFICATION, Stance.ACCUSED), strict=True))
+        return sides.get(outcome(step)) or _by_handler(expected, accused, step)
     disputed = _fields(step_differences(image, expected, accused))
     if not disputed & _fields(step_differences(image, expected, step)):
         return Stance.SPECIFICATION
     return Stance.NEITHER if disputed & _fields(step_differences(image, accused, step)) else Stance.ACCUSED
+
+
+def _by_handler(expected: Step, accused: Step, step: Step) -> Stance:
+    """The side by the handler that was entered: an engine that delivers events itself does not show what became of a double fault."""
+    if _entered(expected) == _entered(accused) or not step.delivered:
+        return Stance.NEITHER
+    sides = {_entered(accused): Stance.ACCUSED, _entered(expected): Stance.SPECIFICATION}
+    return sides.get(_entered(step), Stance.NEITHER)
+
+
+def _entered(step: Step) -> int | None:
+    return step.delivered[-1].vector if step.delivered else None
 
 
 def _fields(differences: Sequence[Difference]) -> frozenset[str]:
