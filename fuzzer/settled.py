@@ -7,37 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A cause in the words of signatures; an empty word stands for any."""
+    """A question in the words of signatures: the rule that the specification names, and what engines do instead."""
 
-    cause: str
-    expected: str
+    rule: str
     observed: str
     sentence: str
     """What the manual says, by section."""
 
 
-_ABSENT_STACK = (
-    "SDM Vol. 2A, IRET, exceptions: #SS where the return stack segment is not present; #NP(selector) is for the return code segment"
-)
-_NULL_STACK = (
-    "SDM Vol. 2A, IRET, 64-bit mode exceptions: #GP(0) if a NULL stack segment selector's RPL is not equal to CPL going back to "
-    "non-CPL3 64-bit mode"
+SETTLED: Final = (
+    Settled(
+        rule="the stack segment is marked not present",
+        observed="#NP(selector)",
+        sentence="SDM Vol. 2A, IRET, exceptions: #SS where the return stack segment is not present; #NP(selector) is for the return code "
+        "segment",
+    ),
+    Settled(
+        rule="SDM Vol. 2A, IRET: a null return stack selector's RPL is not the CPL",
+        observed="completes",
+        sentence="SDM Vol. 2A, IRET, 64-bit mode exceptions: #GP(0) if a NULL stack segment selector's RPL is not equal to CPL going back "
+        "to non-CPL3 64-bit mode",
+    ),
 )
 
-SETTLED: tuple[Settled, ...] = (
-    *(Settled(cause, "#SS(selector)", "#NP(selector)", _ABSENT_STACK) for cause in ("iret", "iretd", "iretq")),
-    *(Settled(cause, "#GP(0)", "completes", _NULL_STACK) for cause in ("iret", "iretd", "iretq")),
-)
 
-
-def settled(cause: str, expected: str, observed: str, table: Sequence[Settled] = SETTLED) -> str:
-    """The sentence that settles a cause; nothing where none does."""
-    words = (cause, expected, observed)
-    for entry in table:
-        if all(word in ("", said) for word, said in zip((entry.cause, entry.expected, entry.observed), words, strict=True)):
-            return entry.sentence
-    return ""
+def settled(rule: str, observed: str, table: Sequence[Settled] = SETTLED) -> str:
+    """The sentence that settles a question; nothing where none does."""
+    return next((entry.sentence for entry in table if (entry.rule, entry.observed) == (rule, observed)), "")

@@ -37,7 +37,7 @@ class Judgement:
     why: str
 
 
-def judge(votes: Sequence[Vote], by: str, families: Mapping[str, str], cause: str, expected: str, observed: str) -> Judgement:
+def judge(votes: Sequence[Vote], by: str, families: Mapping[str, str], rule: str, observed: str) -> Judgement:
     """The verdict on a bucket from its votes, the accused's first; `families` names the origin of each engine."""
     accused, others = votes[0], [vote for vote in votes[1:] if vote.stance in HEARD]
     independent = [vote for vote in others if families[vote.engine] != families[accused.engine]]
@@ -51,7 +51,7 @@ def judge(votes: Sequence[Vote], by: str, families: Mapping[str, str], cause: st
     if for_it and (silicon is None or silicon.stance is Stance.SPECIFICATION):
         return Judgement(Verdict.ENGINE_DEFECT, f"{_named(for_it)} {'do' if len(for_it) > 1 else 'does'} what the specification says")
     if against or silicon is not None:
-        sentence = settled(cause, expected, observed)
+        sentence = settled(rule, observed)
         who = _named(against or [SILICON])
         if sentence:
             return Judgement(Verdict.ENGINE_DEFECT, f"a defect that {who} share: {sentence}")

@@ -30,8 +30,7 @@ class Ballot:
     signature: str
     core: str
     by: str
-    cause: str
-    expected: str
+    rule: str
     observed: str
     case_digest: str
     data: bytes
@@ -67,7 +66,7 @@ class Ballot:
         if not polled.seen:
             return Judgement(Verdict.NOT_SEEN, f"{self.core} {polled.votes[0].version} no longer differs from the specification")
         families = {name: info.family for name, info in CORES.items()}
-        return judge(polled.votes, self.by, families, self.cause, self.expected, self.observed)
+        return judge(polled.votes, self.by, families, self.rule, self.observed)
 
 
 def _told(core: Core, place: int, starting: Starting) -> Core:

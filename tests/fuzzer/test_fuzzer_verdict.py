@@ -20,7 +20,7 @@ def verdict(by: str = "engine", **stances: Stance | tuple[Stance, int]) -> Verdi
     for engine, stance in stances.items():
         stance, camp = stance if isinstance(stance, tuple) else (stance, 0 if stance is SAME else -1)
         votes.append(Vote(engine, "1", stance, "something", camp))
-    return judge(votes, by, FAMILIES, "iretq", "#GP(0)", "completes").verdict
+    return judge(votes, by, FAMILIES, "a rule", "completes").verdict
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def test_the_verdict_on_what_our_adapter_did(stances: dict[str, Stance | tuple[S
 
 
 def test_what_the_manual_settles_is_a_shared_defect_with_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Settled("iretq", "#GP(0)", "", "SDM Vol. 2A, IRET: the sentence")
+    entry = Settled("a rule", "completes", "SDM Vol. 2A, IRET: the sentence")
     monkeypatch.setattr(fuzzer.verdict, "settled", lambda *words: settled(*words, table=(entry,)))
 
-    judged = judge([ACCUSED, Vote("bochs", "1", SAME, "completes", 0)], "engine", FAMILIES, "iretq", "#GP(0)", "completes")
+    judged = judge([ACCUSED, Vote("bochs", "1", SAME, "completes", 0)], "engine", FAMILIES, "a rule", "completes")
 
     assert judged.verdict is Verdict.ENGINE_DEFECT
     assert "the sentence" in judged.why
 
 
 def test_a_settlement_covers_only_what_it_names() -> None:
-    entry = Settled("iretq", "#GP(0)", "", "sentence")
+    entry = Settled("a rule", "completes", "sentence")
 
-    assert settled("iretq", "#GP(0)", "anything", table=(entry,)) == "sentence"
-    assert settled("iretq", "#SS(0)", "anything", table=(entry,)) == ""
-    assert settled("pop", "#GP(0)", "anything", table=(entry,)) == ""
+    assert settled("a rule", "completes", table=(entry,)) == "sentence"
+    assert settled("a rule", "#NP(selector)", table=(entry,)) == ""
+    assert settled("another rule", "completes", table=(entry,)) == ""

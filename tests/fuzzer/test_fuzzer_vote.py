@@ -115,7 +115,7 @@ def test_on_a_case_that_the_accused_does_not_survive_the_end_is_voted_on(end: En
 
 
 def ballot(core: str, signature: str) -> Ballot:
-    return Ballot(0, "b" * 12, signature, core, "engine", "inc", "completes", "completes", CASE.digest, encode(CASE))
+    return Ballot(0, "b" * 12, signature, core, "engine", "a rule", "completes", CASE.digest, encode(CASE))
 
 
 def test_a_ballot_comes_to_a_verdict_and_tells_who_runs(monkeypatch: pytest.MonkeyPatch) -> None:

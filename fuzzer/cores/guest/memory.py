@@ -150,6 +150,8 @@ class GuestMemory:
     def begin(self, jobs: int) -> None:
         """Let the guest run the jobs that were put."""
         self._control(mailbox.JOBS, jobs)
+        self._control(mailbox.INDEX, 0)
+        self._control(mailbox.FINISHED, 0)
         self._turn += 1
         self._control(mailbox.TURN, self._turn)
 

@@ -84,6 +84,8 @@ class Process:
         """Let the guest run jobs; whether it came to their end within `seconds` without progress and without dying."""
         self.guest.begin(jobs)
         self.resume()
+        if not self.alive():
+            return False
         stalled: int | None = None
         watched, since, spent = -1, time.monotonic(), 0.0
         while not self.guest.done():
@@ -103,7 +105,10 @@ class Process:
 
     def _processor_time(self) -> float:
         """Seconds of processor time that QEMU has had; a machine with other work to do does not count as a guest that stalls."""
-        return time.clock_gettime(~self._process.pid << 3 | 2)
+        try:
+            return time.clock_gettime(~self._process.pid << 3 | 2)
+        except OSError:
+            return 0.0  # it has ended, which the next look sees
 
     def _reset(self, job: int) -> None:
         """Reset the machine in a job: where no instruction retires, the guest's clock stands, and no timer of it will fire."""
@@ -116,6 +121,8 @@ class Process:
         """End it, whatever it does."""
         self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         self._said.close()
         self._folder.cleanup()
 

@@ -1,0 +1,110 @@
+"""Engines that deliver events themselves: exact arrival, nothing left behind, the same results each time, no process left over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+
+import psutil
+import pytest
+
+from fuzzer.build import build
+from fuzzer.case import Case
+from fuzzer.compare import compare
+from fuzzer.cores.guest.assemble import assemble, committed, missing_tools
+from fuzzer.cores.guest.native import NativeCore
+from fuzzer.cores.registry import CORES, load
+from fuzzer.generate.generator import generate
+from reference.image import End, Event, EventKind, Image, Observation
+from reference.profiles import PROFILES
+from reference.run import run
+
+RF = 1 << 16
+
+
+@pytest.fixture(scope="module", params=["qemu", "bochs"])
+def core(request: pytest.FixtureRequest) -> Iterator[NativeCore]:
+    version, reason = CORES[request.param].available()
+    if version is None and not os.environ.get("CI"):
+        pytest.skip(f"{request.param}: {reason}")
+    made = load(request.param)
+    assert isinstance(made, NativeCore)
+    yield made
+    made.close()
+
+
+@pytest.mark.skipif(bool(missing_tools()), reason="needs GNU binutils")
+def test_assembling_the_harness_again_gives_the_committed_bytes() -> None:
+    assert assemble() == committed()
+
+
+def on_path(scenario: str, boundary: int, kind: EventKind, vector: int) -> Image:
+    return build(Case("linux4", scenario, "intel", events=(Event(boundary, kind, vector),)))
+
+
+@pytest.mark.parametrize("scenario", ["divide-error-from-user", "invalid-opcode-from-user"])
+@pytest.mark.parametrize(("kind", "vector"), [(EventKind.NMI, 2), (EventKind.INTERRUPT, 0x21)], ids=["nmi", "interrupt"])
+def test_an_event_arrives_at_exactly_its_boundary_on_a_path_with_a_fault(
+    core: NativeCore, scenario: str, kind: EventKind, vector: int
+) -> None:
+    """Every boundary of the path: the end is the manual's, but for RF in frames of faults, which is QEMU's own business."""
+    images = [on_path(scenario, boundary, kind, vector) for boundary in range(run(on_path(scenario, 1000, kind, vector)).retired)]
+
+    for boundary, (image, observed) in enumerate(zip(images, core.run(images), strict=True)):
+        spec = run(image)
+        if spec.end is End.ENDED:
+            differences = compare(image, spec, observed).differences
+            assert all(isinstance(each.expected, int) and each.expected ^ int(each.observed) == RF for each in differences), boundary
+
+
+def some_images(count: int) -> list[Image]:
+    profiles = tuple(PROFILES)
+    return [build(generate(17, target, profiles, number)) for number in range(count) for target in ("snippets", "linux4")]
+
+
+def plain(observation: Observation) -> tuple[object, ...]:
+    return observation.end, observation.registers, sorted(observation.memory.items())
+
+
+def test_cases_leave_nothing_behind_for_each_other(core: NativeCore) -> None:
+    images = some_images(100)
+
+    forwards = [plain(each) for each in core.run(images)]
+    backwards = [plain(each) for each in core.run(images[::-1])][::-1]
+
+    assert [number for number, pair in enumerate(zip(forwards, backwards, strict=True)) if pair[0] != pair[1]] == []
+
+
+@pytest.mark.slow
+def test_two_thousand_cases_leave_nothing_behind_and_come_out_the_same_each_time(core: NativeCore) -> None:
+    images = some_images(1000)
+
+    digests = [sha256(repr([plain(each) for each in core.run(images)]).encode()).hexdigest() for _ in range(2)]
+    backwards = [plain(each) for each in core.run(images[::-1])][::-1]
+
+    assert digests == [sha256(repr(backwards).encode()).hexdigest()] * 2
+
+
+def test_an_engine_that_was_killed_costs_one_case(core: NativeCore) -> None:
+    images = [build(Case("snippets", "user", "intel")) for _ in range(3)]
+    list(core.run(images))
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+
+    ends = [each.end for each in core.run(images)]
+
+    assert ends[0] in (End.CORE_CRASHED, End.CORE_HUNG)
+    assert ends[1] == ends[2] not in (End.CORE_CRASHED, End.CORE_HUNG)
+
+
+def test_a_closed_core_leaves_no_process(core: NativeCore) -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    other = load(core.name)
+    list(other.run([build(Case("snippets", "user", "intel"))]))
+    assert isinstance(other, NativeCore)
+
+    other.close()
+
+    alive = {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
+    assert alive <= before
