@@ -78,11 +78,11 @@ def observe(m: Machine, image: Image, end: End, detail: str = "") -> Observation
     memory = {
         frame: bytes(page) for frame in sorted(m.copied) if (page := m.pages[frame]) != image.pages[frame] and frame not in image.scratch
     }
-    undefined = Undefined(m.undefined, _aligned(m.undefined_words), m.undefined_dr6)
+    undefined = Undefined(m.undefined, aligned(m.undefined_words), m.undefined_dr6)
     return Observation(end, registers_of(m), memory, tuple(m.deliveries), detail, m.retired, undefined)
 
 
-def _aligned(images: dict[int, int]) -> dict[int, int]:
+def aligned(images: dict[int, int]) -> dict[int, int]:
     """The undefined bits of RFLAGS images, by the aligned words of memory that hold them."""
     words: dict[int, int] = {}
     for address, bits in images.items():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from iced_x86 import (
+    Code,
     CodeSize,
     Decoder,
     DecoderError,
@@ -141,10 +142,24 @@ def decode(code: bytes, dialect: Dialect, lookup: Callable[[Decoded], tuple[Exec
         if dialect.amd and _is_valid_without_prefixes(code, dialect):
             raise NotModelled("a prefix that AMD gives no meaning before this opcode")
         raise InvalidEncoding
+    prefixes = bytes(itertools.takewhile(PREFIXES.__contains__, code))
+    if decoded.mnemonic == Mnemonic.PAUSE and dialect.bits == 64 and _rex(prefixes) & _REX_B:
+        # 41 90 is XCHG of R8 and RAX; neither manual says what F3 makes of it (SDM Vol. 2B, PAUSE and XCHG; APM Vol. 3).
+        raise NotModelled("pause with REX.B")
     execute, name = lookup(decoded)
     instruction = Instruction(decoded, execute, name)
-    instruction.operand_prefix = OPERAND_SIZE in itertools.takewhile(PREFIXES.__contains__, code)
+    instruction.operand_prefix = OPERAND_SIZE in prefixes
+    if dialect.amd and decoded.code == Code.CALL_M1632 and _rex(prefixes) & _REX_W:
+        instruction.slot = 16  # the pointer stays one of 32 bits, the pushes do not (APM Vol. 3, CALL (Far): READ_MEM.z, PUSH.v)
     return instruction
+
+
+_REX_W, _REX_B = 8, 1
+
+
+def _rex(prefixes: bytes) -> int:
+    """The REX prefix, 0 without one: it counts only right before the opcode (SDM Vol. 2A, 2.2.1)."""
+    return prefixes[-1] if prefixes and prefixes[-1] >> 4 == 4 else 0
 
 
 def _is_valid_without_prefixes(code: bytes, dialect: Dialect) -> bool:

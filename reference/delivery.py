@@ -142,8 +142,11 @@ def choose_stack(m: Machine, gate: Gate, cpl: int, entry: Entry) -> int:
 
 
 def frame_words(m: Machine, entry: Entry) -> list[int]:
-    """What is pushed, first word first: SS, RSP, RFLAGS, CS, RIP and the error code if the vector has one (SDM Vol. 3A, 7.14.2)."""
-    image = (m.rflags | RF) if entry.resume else m.rflags
+    """What is pushed, first word first: SS, RSP, RFLAGS, CS, RIP and the error code if the vector has one (SDM Vol. 3A, 7.14.2).
+
+    RF is 1 for what resumes, and 0 for a software interrupt, which cleared it at its start (SDM Vol. 3B, 18.3.1.1).
+    """
+    image = m.rflags | RF if entry.resume else m.rflags & ~RF if entry.source is Source.SOFTWARE else m.rflags
     words = [m.ss.selector, m.gpr[RSP], image, m.cs.selector, entry.rip]
     return words if entry.error_code is None else [*words, entry.error_code]
 

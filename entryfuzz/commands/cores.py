@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from entryfuzz.commands.options import CORE, json_option
+from entryfuzz.commands.silicon_check import silicon_check
 
 
 @click.group()
@@ -46,3 +47,6 @@ def check(ctx: click.Context, name: str, as_json: bool) -> None:
     else:
         print_view(*conformance.results(name, results))
     ctx.exit(1 if any(each.state == "broken" for each in results) else 0)
+
+
+cores.add_command(silicon_check)

@@ -11,6 +11,7 @@ from typing import Final
 from fuzzer.cores.bochs import probe as bochs
 from fuzzer.cores.core import Core, CoreError
 from fuzzer.cores.qemu import probe as qemu
+from fuzzer.cores.silicon import probe as silicon
 
 GROUP: Final = "entryfuzz.cores"
 """The entry-point group in which another package names its core: a class, or anything that makes a `Core` when called."""
@@ -64,10 +65,17 @@ def _bochs() -> Core:
     return BochsCore()
 
 
+def _silicon() -> Core:
+    from fuzzer.cores.silicon.core import SiliconCore
+
+    return SiliconCore()
+
+
 _OWN: Final = (
     CoreInfo("unicorn", "unicorn", _unicorn, descent="qemu"),
     CoreInfo("qemu", qemu.PACKAGE, _qemu, qemu.available),
     CoreInfo("bochs", bochs.PACKAGE, _bochs, bochs.available),
+    CoreInfo("silicon", "(the host's processor)", _silicon, silicon.available),
 )
 
 

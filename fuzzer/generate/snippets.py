@@ -74,7 +74,11 @@ class Draft:
 
 def generate(rng: Random, profile: str) -> Case:
     """One case: a scenario, its instructions, and a machine around them."""
-    scenario = rng.choices(list(CODE_REGIONS), weights=(8, 8, 3, 1))[0]
+    return generate_in(rng, profile, rng.choices(list(CODE_REGIONS), weights=(8, 8, 3, 1))[0])
+
+
+def generate_in(rng: Random, profile: str, scenario: str) -> Case:
+    """One case of a scenario."""
     draft = Draft(rng, scenario, profile)
     region = CODE_REGIONS[scenario]
     for name in GPRS:

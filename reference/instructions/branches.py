@@ -11,7 +11,7 @@ from reference.faults import Vector, require
 from reference.instructions.flags import condition
 from reference.instructions.stack import push_value
 from reference.machine import RCX, RSP, Machine
-from reference.memory import load
+from reference.memory import load, refuse_undefined
 
 _RULE = "SDM Vol. 2A, CALL, JMP and Jcc, Vol. 2B, RET: the target of a near branch is not canonical"
 
@@ -64,7 +64,10 @@ def call_indirect(m: Machine, i: Instruction, end: int) -> int:
 def ret(m: Machine, i: Instruction, end: int) -> int:
     """Pop RIP, and release `imm16` bytes more (SDM Vol. 2B, RET)."""
     size = 2 if i.name == "retw" else 8
-    target = _require_canonical(load(m, m.gpr[RSP], size, stack=True))
+    target = load(m, m.gpr[RSP], size, stack=True)
+    if m.undefined_words:
+        refuse_undefined(m, m.gpr[RSP], size)
+    _require_canonical(target)
     release = i.destination.read(m) if i.operands else 0
 
     m.gpr[RSP] = (m.gpr[RSP] + size + release) & MASK64

@@ -11,7 +11,7 @@ from reference.descriptors import SYSTEM_CALL_GATE, Descriptor, Segment
 from reference.faults import NotModelled, Vector, require
 from reference.instructions.stack import undefined_in_image
 from reference.machine import RSP, SS, Machine, set_rflags
-from reference.memory import check_store, load, store
+from reference.memory import check_store, load, refuse_undefined, store
 from reference.operands import Memory
 from reference.segmentation import (
     DATA_SEGMENTS,
@@ -36,11 +36,12 @@ def iret(m: Machine, i: Instruction, end: int) -> int:
     size = SIZES[i.name]
     require(not m.rflags & NT, Vector.GP, 0, "SDM Vol. 2A, IRET: RFLAGS.NT is set in IA-32e mode")
     rsp = m.gpr[RSP]
-    rip, selector, image = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in range(3))
+    rip, selector = (_word(m, rsp + size * n, size) for n in range(2))
+    image = load(m, (rsp + 2 * size) & MASK64, size, stack=True)
     selector &= 0xFFFF
     descriptor = return_segment(m, selector, "SDM Vol. 2A, IRET")
     cpl = selector & 3
-    new_rsp, new_ss = (load(m, (rsp + size * n) & MASK64, size, stack=True) for n in (3, 4))
+    new_rsp, new_ss = (_word(m, rsp + size * n, size) for n in (3, 4))
     stack = _return_stack(m, new_ss & 0xFFFF, cpl, descriptor, "SDM Vol. 2A, IRET")
     rip = far_target(descriptor, rip, "SDM Vol. 2A, IRET")
 
@@ -58,6 +59,14 @@ def iret(m: Machine, i: Instruction, end: int) -> int:
     check_mode(m)
 
     return rip
+
+
+def _word(m: Machine, address: int, size: int) -> int:
+    """A word of a return frame, other than the image of RFLAGS: flags that mean nothing must not be in it."""
+    value = load(m, address & MASK64, size, stack=True)
+    if m.undefined_words:
+        refuse_undefined(m, address & MASK64, size)
+    return value
 
 
 def returned_flags(m: Machine, image: int, size: int) -> int:
@@ -103,15 +112,15 @@ def retf(m: Machine, i: Instruction, end: int) -> int:
     size = SIZES[i.name]
     release = i.destination.read(m) if i.operands else 0
     rsp = m.gpr[RSP]
-    rip = load(m, rsp, size, stack=True)
-    selector = load(m, (rsp + size) & MASK64, size, stack=True) & 0xFFFF
+    rip = _word(m, rsp, size)
+    selector = _word(m, rsp + size, size) & 0xFFFF
     descriptor = return_segment(m, selector, "SDM Vol. 2B, RET")
     cpl = selector & 3
     outer = cpl > m.cpl
     top = (rsp + 2 * size + release) & MASK64
     if outer:
-        new_rsp = load(m, top, size, stack=True)
-        new_ss = load(m, (top + size) & MASK64, size, stack=True) & 0xFFFF
+        new_rsp = _word(m, top, size)
+        new_ss = _word(m, top + size, size) & 0xFFFF
         stack = _return_stack(m, new_ss, cpl, descriptor, "SDM Vol. 2B, RET")
         top = (new_rsp + release) & MASK64
     rip = far_target(descriptor, rip, "SDM Vol. 2B, RET")
@@ -138,13 +147,15 @@ def _forbid_null_with_rpl(m: Machine) -> None:
 def _far_target(m: Machine, i: Instruction, source: str) -> tuple[int, int, Descriptor]:
     """(selector, RIP, descriptor) of a far JMP or CALL through memory (SDM Vol. 2A, JMP and CALL, far).
 
-    AMD has no 64-bit form: REX.W does not change the operand (APM Vol. 3, JMP and CALL, far).
+    AMD has no 64-bit form: REX.W does not change the operand (APM Vol. 3, JMP and CALL, far), only what CALL pushes.
     """
     assert isinstance(i.destination, Memory)
     address = i.destination.address(m)
     size = i.destination.size - 2
     rip = load(m, address, size, i.destination.stack)
     selector = load(m, (address + size) & MASK64, 2, i.destination.stack)
+    if m.undefined_words:
+        refuse_undefined(m, address, size + 2)
     return selector, rip, target_segment(m, selector, source)
 
 
@@ -179,16 +190,23 @@ def jmp_far(m: Machine, i: Instruction, end: int) -> int:
 
 
 def call_far(m: Machine, i: Instruction, end: int) -> int:
-    """Push CS and RIP and jump through a far pointer in memory (SDM Vol. 2A, CALL)."""
+    """Push CS and RIP and jump through a far pointer in memory (SDM Vol. 2A, CALL).
+
+    The SDM compares the offset with the limit and then pushes; the APM pushes first, and what is pushed stays below RSP when
+    the comparison fails: PUSH old CS, PUSH next RIP, then #GP(0) if RIP is past the limit (APM Vol. 3, CALL (Far)).
+    """
     selector, rip, descriptor = _far_target(m, i, "SDM Vol. 2A, CALL")
-    size = i.destination.size - 2
-    rsp = m.gpr[RSP]
+    size, rsp = i.slot // 2, m.gpr[RSP]
     for n in (1, 2):
         check_store(m, (rsp - n * size) & MASK64, size, stack=True)
-    rip = far_target(descriptor, rip, "SDM Vol. 2A, CALL")
-
+    pushes_first = m.profile.vendor == "amd"
+    if not pushes_first:
+        rip = far_target(descriptor, rip, "SDM Vol. 2A, CALL")
     store(m, (rsp - size) & MASK64, size, m.cs.selector, stack=True)
     store(m, (rsp - 2 * size) & MASK64, size, end & (1 << 8 * size) - 1, stack=True)
+    if pushes_first:
+        rip = far_target(descriptor, rip, "APM Vol. 3, CALL (Far)")
+
     m.gpr[RSP] = (rsp - 2 * size) & MASK64
     enter_code_segment(m, selector, descriptor, m.cpl)
     m.rip = rip

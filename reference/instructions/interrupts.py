@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reference.bits import OF, sign_extend
+from reference.bits import OF, RF, sign_extend
 from reference.decode import Instruction
 from reference.delivery import Entry, Source, deliver
 from reference.faults import Vector, require, undefined_opcode
@@ -22,7 +22,11 @@ def int3(m: Machine, i: Instruction, end: int) -> int:
 
 
 def int1(m: Machine, i: Instruction, end: int) -> int:
-    """#DB by opcode F1: no DPL check and EXT is 1; DR6 does not change (SDM Vol. 2A, INT n/INTO/INT3/INT1)."""
+    """#DB by opcode F1: no DPL check and EXT is 1; DR6 does not change (SDM Vol. 2A, INT n/INTO/INT3/INT1).
+
+    RF is cleared at its start as at that of any software-generated interrupt (SDM Vol. 3B, 18.3.1.1).
+    """
+    m.rflags &= ~RF
     return _interrupt(m, Entry(Vector.DB, Source.TRAP, end))
 
 

@@ -27,11 +27,17 @@ def push_value(m: Machine, value: int, size: int) -> int:
 
 def pop_value(m: Machine, size: int) -> int:
     """Load from ESP and move ESP up; nothing changes if the load faults."""
-    linear = linear_address(m, SS, m.gpr[RSP], size, write=False)
+    value = _word(m, m.gpr[RSP], size)
+    m.gpr[RSP] = (m.gpr[RSP] + size) & MASK32
+    return value
+
+
+def _word(m: Machine, offset: int, size: int) -> int:
+    """A word of the stack, in which flags that mean nothing must not be."""
+    linear = linear_address(m, SS, offset & MASK32, size, write=False)
     value = load(m, linear, size)
     if m.undefined_words:
         refuse_undefined(m, linear, size)
-    m.gpr[RSP] = (m.gpr[RSP] + size) & MASK32
     return value
 
 
@@ -161,7 +167,7 @@ def call_indirect(m: Machine, i: Instruction, end: int) -> int:
 def ret(m: Machine, i: Instruction, end: int) -> int:
     """Pop EIP, and release `imm16` bytes more (SDM Vol. 2B, RET)."""
     size = 2 if i.name == "retw" else 4
-    target = _within(m, load_stack(m, m.gpr[RSP], size))
+    target = _within(m, _word(m, m.gpr[RSP], size))
     release = i.destination.read(m) if i.operands else 0
 
     m.gpr[RSP] = (m.gpr[RSP] + size + release) & MASK32
@@ -173,8 +179,8 @@ def retf(m: Machine, i: Instruction, end: int) -> int:
     """Far return; from CPL 3 there is no outer level (SDM Vol. 2B, RET, IA-32E-MODE-RETURN-TO-SAME-PRIVILEGE-LEVEL)."""
     size, esp = SIZES[i.name], m.gpr[RSP]
     release = i.destination.read(m) if i.operands else 0
-    eip = load_stack(m, esp, size)
-    selector = load_stack(m, esp + size, size) & 0xFFFF
+    eip = _word(m, esp, size)
+    selector = _word(m, esp + size, size) & 0xFFFF
     descriptor = return_segment(m, selector, "SDM Vol. 2B, RET")
     target = far_target(descriptor, eip, "SDM Vol. 2B, RET")
 
@@ -191,7 +197,7 @@ def iret(m: Machine, i: Instruction, end: int) -> int:
     m.nmi_blocked = False
     size, esp = SIZES[i.name], m.gpr[RSP]
     require(not m.rflags & NT, Vector.GP, 0, "SDM Vol. 2A, IRET: RFLAGS.NT is set in IA-32e mode")
-    eip, selector = (load_stack(m, esp + size * n, size) for n in range(2))
+    eip, selector = (_word(m, esp + size * n, size) for n in range(2))
     flags_at = linear_address(m, SS, (esp + 2 * size) & MASK32, size, write=False)
     image = load(m, flags_at, size)
     selector &= 0xFFFF

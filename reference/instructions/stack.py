@@ -8,6 +8,7 @@ from reference.faults import Fault, NotModelled
 from reference.machine import RBP, RSP, Machine, set_rflags
 from reference.memory import check_reachable, check_store, load, physical, refuse_undefined, store
 from reference.operands import Memory, SegmentRegister
+from reference.profiles import Cr0
 from reference.segmentation import load_data_segment
 
 
@@ -127,7 +128,7 @@ def enter(m: Machine, i: Instruction, end: int) -> int:
     except Fault:
         # What the pushes before the fault left in memory the manual does not say.
         raise NotModelled("enter that faults half-way") from None
-    _check_final_stack(m, final)
+    _check_final_stack(m, final, slot)
     if slot == 2 and rbp >> 16 != frame >> 16:
         raise NotModelled("16-bit enter with RBP far from RSP")
 
@@ -142,8 +143,13 @@ def enter(m: Machine, i: Instruction, end: int) -> int:
     return end
 
 
-def _check_final_stack(m: Machine, final: int) -> None:
-    """A write at the final stack pointer must be possible (SDM Vol. 2A, ENTER), though none is made: so it cannot be misaligned."""
+def _check_final_stack(m: Machine, final: int, slot: int) -> None:
+    """A write at the final stack pointer must be possible (SDM Vol. 2A, ENTER), though none is made: so it cannot be misaligned.
+
+    The APM speaks neither of that write nor of whether it has to be aligned.
+    """
+    if m.profile.vendor == "amd" and final & slot - 1 and m.cpl == 3 and m.rflags & AC and m.cr0 & Cr0.AM:
+        raise NotModelled("enter to a misaligned stack with alignment checks")
     try:
         check_reachable(m, final, stack=True)
     except Fault:

@@ -6,6 +6,7 @@ from reference.bits import DR6_FIXED, DR6_WRITABLE, DR7_FIXED, DR7_WRITABLE, MAS
 from reference.debug import check_general_detect
 from reference.decode import Instruction
 from reference.faults import NotModelled, Vector, require
+from reference.instructions.tables import forbid_in_user_mode
 from reference.machine import FS, GS, RAX, RBX, RCX, RDX, Machine, access_rules_changed
 from reference.memory import load
 from reference.msrs import read_msr, write_msr
@@ -198,6 +199,7 @@ def mov_to_debug(m: Machine, i: Instruction, end: int) -> int:
 
 def smsw(m: Machine, i: Instruction, end: int) -> int:
     """Store CR0: 16 bits to memory, as many as fit to a register (SDM Vol. 2B, SMSW)."""
+    forbid_in_user_mode(m)
     i.destination.write(m, m.cr0)
     return end
 

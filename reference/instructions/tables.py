@@ -11,7 +11,7 @@ from reference.faults import Fault, NotModelled, Vector, require
 from reference.machine import Machine
 from reference.memory import check_store, load, load_implicit, store, store_implicit
 from reference.operands import Memory
-from reference.profiles import Cr0
+from reference.profiles import Cr0, Cr4
 from reference.segmentation import descriptor_address, is_null
 
 
@@ -44,8 +44,17 @@ def lidt(m: Machine, i: Instruction, end: int) -> int:
     return end
 
 
+def forbid_in_user_mode(m: Machine) -> None:
+    """User-mode instruction prevention: SGDT, SIDT, SLDT, SMSW and STR above CPL 0 (SDM Vol. 3A, 2.5, CR4.UMIP)."""
+    require(not (m.cr4 & Cr4.UMIP and m.cpl), Vector.GP, 0, UMIP_RULE)
+
+
+UMIP_RULE: Final = "SDM Vol. 3A, 2.5: CR4.UMIP is set and the CPL is not 0"
+
+
 def store_table(m: Machine, i: Instruction, end: int) -> int:
-    """Store GDTR or IDTR: 2 bytes of limit, 8 of base, at any CPL (SDM Vol. 2B, SGDT and SIDT)."""
+    """Store GDTR or IDTR: 2 bytes of limit, 8 of base, at any CPL unless CR4.UMIP is set (SDM Vol. 2B, SGDT and SIDT)."""
+    forbid_in_user_mode(m)
     if m.cpl == 3 and m.rflags & AC and m.cr0 & Cr0.AM:
         raise NotModelled("sgdt or sidt with alignment checks")
     base, limit = (m.gdtr_base, m.gdtr_limit) if i.name == "sgdt" else (m.idtr_base, m.idtr_limit)
@@ -66,12 +75,14 @@ def store_table(m: Machine, i: Instruction, end: int) -> int:
 
 def sldt(m: Machine, i: Instruction, end: int) -> int:
     """Store the selector of LDTR, zero-extended into a register (SDM Vol. 2B, SLDT)."""
+    forbid_in_user_mode(m)
     i.destination.write(m, m.ldtr.selector)
     return end
 
 
 def str_(m: Machine, i: Instruction, end: int) -> int:
     """Store the selector of TR, zero-extended into a register (SDM Vol. 2B, STR)."""
+    forbid_in_user_mode(m)
     i.destination.write(m, m.tr.selector)
     return end
 

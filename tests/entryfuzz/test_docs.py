@@ -31,7 +31,7 @@ def leaves(group: click.Group, path: str) -> dict[str, click.Command]:
     return found
 
 
-SECTIONS = dict(re.findall(r"^## `(entryfuzz [a-z ]+[a-z])(?: [A-Z|]+)?`\n(.*?)(?=^## |\Z)", COMMANDS, re.DOTALL | re.MULTILINE))
+SECTIONS = dict(re.findall(r"^## `(entryfuzz [a-z -]+[a-z])(?: [A-Z|]+)?`\n(.*?)(?=^## |\Z)", COMMANDS, re.DOTALL | re.MULTILINE))
 
 
 def test_every_command_has_a_section_and_every_section_a_command() -> None:

@@ -238,7 +238,7 @@ def test_entry_clears_tf_nt_rf_and_an_interrupt_gate_clears_if(kind: int, kept: 
 
     ended = software(idt={V: gate(handler(V), kind=kind)}, rflags=flags | TF)
 
-    assert frame(ended).rflags == flags | TF
+    assert frame(ended).rflags == flags & ~RF | TF
     assert ended.register("rflags") == 0x2 | kept | AC | DF | IOPL | 0x8D5
 
 
@@ -252,6 +252,17 @@ def test_entry_clears_tf_nt_rf_and_an_interrupt_gate_clears_if(kind: int, kept: 
 )
 def test_rf_in_the_pushed_image_is_1_for_faults(code: str, cpl: int, pushed: int) -> None:
     assert frame(run(code, cpl)).rflags & RF == pushed
+
+
+@pytest.mark.parametrize("code", ["cd72", "cc", "f1"])
+def test_a_software_interrupt_has_cleared_rf_before_it_pushes_it(code: str) -> None:
+    ended = run(code, rflags=0x202 | RF)
+
+    assert not frame(ended).rflags & RF
+
+
+def test_a_fault_on_the_way_of_a_software_interrupt_pushes_rf() -> None:
+    assert frame(run("cd72", 3, rflags=0x202 | RF), error_code=True).rflags & RF
 
 
 def test_an_external_interrupt_pushes_rf_as_it_is() -> None:

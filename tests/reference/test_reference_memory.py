@@ -226,6 +226,11 @@ def test_undefined_flags_in_a_register_are_outside_the_model() -> None:
     assert outcome(run(AND + PUSHF + "488d642408 58")) == "ended"
 
 
+@pytest.mark.parametrize("code", ["c3", "66c3", "cb", "48cf", "ff2c24"], ids=["ret", "retw", "retf", "iretq", "jmp-far"])
+def test_a_return_to_undefined_flags_is_outside_the_model(code: str) -> None:
+    assert outcome(run(AND + PUSHF + code)) == "not modelled: reads undefined flags from memory"
+
+
 def test_images_are_followed_while_a_data_breakpoint_is_armed() -> None:
     ended = run(AND + PUSHF, dr0=KERNEL_DATA, dr7=0x1_0401)
 

@@ -119,18 +119,12 @@ collect:
         movl    $SAVE_BYTES / 8, %ecx
         rep movsq
         call    collect_pages
-silence:
         lidt    idt_pointer(%rip)
         call    quiet
         movq    JOB_BREAKPOINTS(%r14), %rax
         movzbl  SAVE_DR7, %ecx
         orl     %ecx, %eax
         jz      next_job
-
-# The stop of the run before was latched while its end was being handled: nothing has run yet, so begin once more.
-again:
-        decq    INDEX(%rbp)
-        jmp     silence
 
 # Breakpoints are armed: they have to be taken out by a MOV DR7 that finds DR7 as it was when they were put in.
 disarm:
@@ -151,6 +145,14 @@ trampoline:
         xorl    %eax, %eax
         outb    %al, $0xB2
 1:      jmp     1b
+
+# The stop of the run before was latched while its end was being handled: nothing has run yet, so begin once more. By way of the
+# trampoline, where a stop that has been latched since, before the timer was off, comes and is done with.
+again:
+        decq    INDEX(%rbp)
+        lidt    idt_pointer(%rip)
+        call    quiet
+        jmp     disarm
 
 next_job:
         incq    INDEX(%rbp)

@@ -165,6 +165,10 @@ class GuestMemory:
         """Whether the harness has taken over the machine."""
         return self._read_control(mailbox.BOOTS) > 0
 
+    def cut(self, jobs: int) -> None:
+        """Let the turn end when so many of its jobs have run."""
+        self._control(mailbox.JOBS, jobs)
+
     def note_stalled(self, number: int) -> None:
         """Let the result of a job say that the host has reset the machine in it."""
         self.write(mailbox.RESULT_AREA + number * RECORD, _QWORD.pack(mailbox.STATUS_STALLED))

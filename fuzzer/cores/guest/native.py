@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
+from fuzzer.cores.guest.arrival import Stops, is_plain, screened
 from fuzzer.cores.guest.job import Job, Unsupported, make_job
 from fuzzer.cores.guest.mailbox import MOST_EVENTS
 from fuzzer.cores.guest.memory import Result
-from fuzzer.cores.guest.observe import Seen, observation, see, unsupported
+from fuzzer.cores.guest.observe import observation, see, unsupported
 from fuzzer.cores.guest.recognise import Recogniser
 from fuzzer.cores.guest.session import Engine, Run, Session
 from reference.image import End, Image, Observation, Step
@@ -73,11 +73,13 @@ class NativeCore:
             job = make_job(image, self.most_events)
         except Unsupported:
             return  # `run` tells why
+        session = self._session(image)
+        job = session.arrivals(self._stops_of(session)).placed(job)
         recogniser = Recogniser(job)
         for first in range(0, image.limit + 1, _STEPS):
             stops = range(first, min(first + _STEPS, image.limit + 1))
             runs = [self._stopped(job, tick) for tick in stops]
-            for result in self._session(image).results(runs):
+            for result in list(session.results(runs)):
                 step = recogniser.step(result if isinstance(result, End) else see(job, result))
                 if step is not None:
                     yield step
@@ -99,19 +101,39 @@ class NativeCore:
                 jobs[number] = make_job(image, self.most_events)
             except Unsupported as reason:
                 found[number] = unsupported(image, str(reason))
-        later = [number for number, job in jobs.items() if job.events and job.events[0][1] > 0]
-        before = [self._stopped(_without_events(jobs[number]), min(jobs[number].events[0][1], images[number].limit)) for number in later]
-        over = set()
-        for number, result in zip(later, session.results(before), strict=True):
-            seen = None if isinstance(result, End) else see(jobs[number], result)
-            if seen is None or seen.end is not None or seen.halted:
-                found[number] = _observed(jobs[number], result)
-                over.add(number)
+        over = {}
+        for number, job in self._placed(session, jobs).items():
+            if isinstance(job, Observation):
+                over[number] = job
+            else:
+                jobs[number] = job
+        for number, seen in over.items():
+            found[number] = seen
         whole = [number for number in jobs if number not in over]
         runs = [self._stopped(jobs[number], images[number].limit) for number in whole]
         for number, result in zip(whole, session.results(runs), strict=True):
             found[number] = _observed(jobs[number], result)
         return found
+
+    def _placed(self, session: Session, jobs: Mapping[int, Job]) -> dict[int, Job | Observation]:
+        """Jobs with events: each with its events at ticks, or what is observed where none of them comes."""
+        later = {number: job for number, job in jobs.items() if job.events and job.events[-1][1] > 0}
+        screens = {number: screened(job) for number, job in later.items()}
+        runs = [self._stopped(screen, min(later[number].events[0][1], screen.image.limit)) for number, screen in screens.items()]
+        found: dict[int, Job | Observation] = {}
+        walked = []
+        for (number, screen), result in zip(screens.items(), session.results(runs), strict=True):
+            job = later[number]
+            if isinstance(result, End) or len(job.events) > 1 or not is_plain(screen, result):
+                walked.append(number)
+            elif (seen := see(screen, result)).end is not None or seen.halted:
+                found[number] = observation(screen, result)
+        for number in walked:
+            found[number] = session.arrivals(self._stops_of(session)).placed(later[number])
+        return found
+
+    def _stops_of(self, session: Session) -> Stops:
+        return lambda job, ticks: session.results([self._stopped(job, tick) for tick in ticks])
 
     def _stopped(self, job: Job, boundary: int) -> Run:
         least = self.timing.beginning if boundary else 0
@@ -123,14 +145,7 @@ def _machine(image: Image) -> tuple[str, frozenset[int]]:
     return image.profile.name, frozenset(image.pages)
 
 
-def _without_events(job: Job) -> Job:
-    return replace(job, events=())
-
-
 def _observed(job: Job, result: Result | End) -> Observation:
     if isinstance(result, End):
         return Observation(result, detail="the engine's process was lost")
     return observation(job, result)
-
-
-__all__ = ["NativeCore", "Seen", "Timing"]

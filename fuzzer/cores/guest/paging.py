@@ -17,16 +17,27 @@ class OutsideError(Exception):
 
 def physical(pages: Mapping[int, bytes], cr3: int, linear: int) -> int | None:
     """The physical address behind a linear one; None where nothing is mapped."""
-    entry = cr3 | _PRESENT
+    place = entry_of(pages, cr3, linear)
+    return None if place is None else _entry(pages[place // PAGE], place % PAGE) & _ADDRESS | linear & (PAGE - 1)
+
+
+def entry_of(pages: Mapping[int, bytes], cr3: int, linear: int) -> int | None:
+    """The physical address of the last page-table entry on the way to a linear address; None where nothing is mapped."""
+    table, place = cr3 & _ADDRESS, 0
     for shift in (39, 30, 21, 12):
-        table = pages.get((entry & _ADDRESS) // PAGE)
-        if table is None:
+        page = pages.get(table // PAGE)
+        if page is None:
             return None
-        place = (linear >> shift & 511) * 8
-        entry = int.from_bytes(table[place : place + 8], "little")
+        place = table + (linear >> shift & 511) * 8
+        entry = _entry(page, place % PAGE)
         if not entry & _PRESENT:
             return None
-    return entry & _ADDRESS | linear & (PAGE - 1)
+        table = entry & _ADDRESS
+    return place
+
+
+def _entry(page: bytes, offset: int) -> int:
+    return int.from_bytes(page[offset : offset + 8], "little")
 
 
 def read_linear(image: Image, linear: int, size: int) -> bytes:

@@ -38,14 +38,13 @@ class Recogniser:
 
     def step(self, seen: Seen | End) -> Step | None:
         """The step that the next tick makes; None where it stands between two boundaries."""
-        if isinstance(seen, End):
-            shown = self._before.values if self._before else in_order(dict(self._job.image.registers))
-            return Step(max(self.retired, 0), shown, {}, unseen=True, end=seen, detail="the engine's process was lost")
         before = self._before
+        if isinstance(seen, End) or not seen.registers:
+            return self._unseen(seen if isinstance(seen, End) else seen.end or End.DID_NOT_END)
         if before is not None and seen.end is None and self._is_spent_repeat(before, seen):
             return None
         self._before = seen
-        delivery = self._delivery(before, seen) if before is not None and seen.registers else None
+        delivery = self._delivery(before, seen) if before is not None else None
         raised = _raised(delivery, before) if delivery and before else ""
         outside = bool(delivery) and delivery is not None and before is not None and _from_outside(delivery, before)
         end = seen.end or (End.HALTED if before is not None and _stands_still(before, seen) else None)
@@ -54,19 +53,23 @@ class Recogniser:
             self.retired += 1
         if end is None and self.retired >= self._job.image.limit:
             end = End.DID_NOT_END
-        shown = seen if seen.registers or before is None else before
         return Step(
             retired=max(self.retired, 0),
-            registers=shown.values,
-            memory=shown.memory,
+            registers=seen.values,
+            memory=seen.memory,
             delivered=(delivery,) if delivery else (),
             raised=raised,
             asynchronous=outside,
             code_bits=seen.code_bits,
-            unseen=not seen.registers,
             end=end,
             detail=seen.detail,
         )
+
+    def _unseen(self, end: End) -> Step:
+        """The end of a run of whose machine nothing is left to look at."""
+        last = self._before
+        values, memory = (last.values, last.memory) if last else (in_order(dict(self._job.image.registers)), {})
+        return Step(max(self.retired, 0), values, memory, unseen=True, end=end)
 
     def _is_spent_repeat(self, before: Seen, seen: Seen) -> bool:
         """All iterations of a repeated instruction are done, and only the engine has yet to notice."""

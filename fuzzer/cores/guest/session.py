@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
+from fuzzer.cores.guest.arrival import Arrivals, Stops
 from fuzzer.cores.guest.job import Job
 from fuzzer.cores.guest.mailbox import MOST_JOBS
 from fuzzer.cores.guest.memory import GuestMemory, Result
@@ -42,6 +43,13 @@ class Session:
     def __init__(self, start: Callable[[], Engine]) -> None:
         self._start = start
         self._engine: Engine | None = None
+        self._arrivals: Arrivals | None = None
+
+    def arrivals(self, stops: Stops) -> Arrivals:
+        """What is known of the ways to events on this engine."""
+        if self._arrivals is None:
+            self._arrivals = Arrivals(stops)
+        return self._arrivals
 
     def results(self, runs: Sequence[Run]) -> Iterator[Result | End]:
         """The result of each run in its order; CORE_CRASHED or CORE_HUNG for one that the engine did not survive."""

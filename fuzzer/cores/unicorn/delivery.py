@@ -221,7 +221,9 @@ class Doorman:
         return arrival.error_code if has_code else None
 
     def saved_flags(self, arrival: Arrival) -> int:
-        """RFLAGS in the frame, with RF where the instruction is to run again (SDM Vol. 3B, 18.3.1.1)."""
+        """RFLAGS in the frame: with RF where the instruction is to run again, without it for INT n (SDM Vol. 3B, 18.3.1.1)."""
+        if arrival.software:
+            return self.rflags & ~RF
         return self.rflags | RF if arrival.resume else self.rflags
 
     def cleared_flags(self, trap_gate: bool) -> int:

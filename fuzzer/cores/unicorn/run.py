@@ -222,7 +222,7 @@ class Run:
         self._last = -1
 
     def _take_exception(self, stop: Stop, vector: int) -> None:
-        """Enter the handler of an exception that the engine raised; software interrupts and debug traps save RF as it is."""
+        """Enter the handler of an exception that the engine raised; debug traps save RF as it is, software interrupts clear."""
         began = self._began_faulting(stop)
         resume = not stop.software and not (vector == 1 and (self._step_trap or not began))
         if self._step_trap and self._between_iterations():

@@ -7,6 +7,7 @@ from reference_machine import (
     CODE,
     CONFORMING,
     DATA,
+    FRAMES,
     KERNEL32_CS,
     KERNEL_CODE,
     KERNEL_CS,
@@ -23,6 +24,7 @@ from reference_machine import (
     USER_DS,
     USER_RSP,
     descriptor,
+    frame,
     gate,
     handler,
     outcome,
@@ -171,6 +173,32 @@ def test_a_16_bit_far_call_pushes_words() -> None:
 
     assert [ended.register("rip"), ended.register("rsp")] == [0x1234, KERNEL_RSP - 4]
     assert [peek(ended, KERNEL_RSP - 2, 2), peek(ended, KERNEL_RSP - 4, 2)] == [KERNEL_CS, KERNEL_CODE + 3 & 0xFFFF]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "profile", "size"),
+    [("48", "amd", 8), ("", "amd", 4), ("48", "intel", 8), ("", "intel", 4)],
+)
+def test_rex_w_widens_what_amds_far_call_pushes_though_not_its_operand(prefix: str, profile: str, size: int) -> None:
+    offset = 8 if (profile, prefix) == ("intel", "48") else 4
+    pointer = USER_TARGET.to_bytes(offset, "little") + b"\x33\0"
+
+    ended = run(prefix + "ff18", 3, profile=profile, rax=USER_RSP - 0x100, memory={USER_RSP - 0x100: pointer, **END})
+
+    assert (outcome(ended), ended.register("rsp")) == ("ended", USER_RSP - 2 * size)
+    assert peek(ended, USER_RSP - size, size) == USER_CS
+
+
+@pytest.mark.parametrize(("profile", "pushed"), [("amd", True), ("intel", False)])
+def test_amds_far_call_has_pushed_when_the_target_is_past_the_limit(profile: str, pushed: bool) -> None:
+    pointer = (0x1001).to_bytes(4, "little") + (SPARE | 3).to_bytes(2, "little")
+    small = {SPARE: descriptor(CODE, 3, big=True, limit=0x1000, granular=False)}
+
+    ended = run("ff18", 3, profile=profile, rax=USER_RSP - 0x100, memory={USER_RSP - 0x100: pointer}, gdt=small)
+
+    assert (outcome(ended), frame(ended, error_code=True).rsp) == ("#GP(0x0)", USER_RSP)
+    assert (FRAMES[USER_RSP - 4 >> 12] in ended.memory) == pushed
+    assert not pushed or peek(ended, USER_RSP - 4, 4) == USER_CS
 
 
 @pytest.mark.parametrize("code", [JMP, CALL])

@@ -223,3 +223,19 @@ def test_the_final_rsp_of_enter_may_be_misaligned() -> None:
     ended = run("c8010000", 3, rsp=0x42_1F00, rflags=1 << 18, cr0=0x8005_0033)
 
     assert (outcome(ended), ended.register("rsp")) == ("ended", 0x42_1EF7)
+
+
+@pytest.mark.parametrize(
+    ("code", "cpl", "parts", "expected"),
+    [
+        pytest.param("c8010000", 3, {}, "not modelled: enter to a misaligned stack with alignment checks", id="misaligned"),
+        pytest.param("c8080000", 3, {}, "ended", id="aligned"),
+        pytest.param("c8010000", 3, {"rflags": 2}, "ended", id="without-ac"),
+        pytest.param("c8010000", 3, {"cr0": 0x8001_0033}, "ended", id="without-am"),
+        pytest.param("c8010000", 0, {"rsp": KERNEL_STACK + 0x1000}, "ended", id="cpl-0"),
+    ],
+)
+def test_whether_the_final_rsp_of_enter_must_be_aligned_is_open_on_amd(code: str, cpl: int, parts: dict[str, int], expected: str) -> None:
+    given = {"rsp": 0x42_1F00, "rflags": 1 << 18, "cr0": 0x8005_0033, **parts}
+
+    assert outcome(run(code, cpl, profile="amd", **given)) == expected

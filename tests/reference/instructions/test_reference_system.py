@@ -285,6 +285,11 @@ def test_cpuid_leaf_0_names_the_vendor(profile: str, name: bytes) -> None:
     assert (max(words) >> 32, ended.register("rax")) == (0, PROFILES[profile].cpuid_max_leaf)
 
 
+@pytest.mark.parametrize(("code", "expected"), [("f34190", "not modelled: pause with REX.B"), ("f34890", "ended")])
+def test_what_f3_makes_of_xchg_with_r8_is_open(code: str, expected: str) -> None:
+    assert outcome(run(code)) == expected
+
+
 @pytest.mark.parametrize("code", ["90", "6690", "0f1f00", "f390", "f30f1efa", "0faee8", "0faef0", "0faef8"])
 def test_instructions_that_do_nothing(code: str) -> None:
     ended = run(code, rax=NOT_CANONICAL, rflags=0x8D7)

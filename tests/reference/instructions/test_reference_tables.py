@@ -87,6 +87,19 @@ def test_storing_ldtr_and_tr(code: str, selector: int, cpl: int) -> None:
     assert peek(run(in_memory, cpl, rax=USER_DATA, memory={USER_DATA: b"\xff" * 8}), USER_DATA) == ONES & ~0xFFFF | selector
 
 
+UMIP = 1 << 11
+
+
+@pytest.mark.parametrize("code", ["0f0100", "0f0108", "0f0000", "0f0008", "0f0120"], ids=["sgdt", "sidt", "sldt", "str", "smsw"])
+@pytest.mark.parametrize(
+    ("cpl", "cr4", "expected"),
+    [(3, UMIP, "#GP(0x0)"), (3, 0, "ended"), (0, UMIP, "ended")],
+    ids=["user-mode", "without-umip", "cpl-0"],
+)
+def test_umip_keeps_user_mode_from_reading_what_the_kernel_set_up(code: str, cpl: int, cr4: int, expected: str) -> None:
+    assert outcome(run(code, cpl, rax=USER_DATA if cpl else KERNEL_DATA, cr4=1 << 5 | cr4)) == expected
+
+
 OTHER_LDT = {SPARE: system(LDT_TYPE, KERNEL_DATA, 0x17)}
 
 
