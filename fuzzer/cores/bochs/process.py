@@ -31,6 +31,8 @@ _VGA_BYTES: Final = 512
 class Process:
     """One Bochs, and its memory as both sides see it."""
 
+    leaves_memory = False
+
     def __init__(self, model: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="entryfuzz-bochs-")
         folder = Path(self._folder.name)
@@ -87,6 +89,13 @@ class Process:
 
     def turn(self, jobs: int, seconds: float) -> bool:
         """Let the guest run jobs; whether it came to their end within `seconds` without progress and without dying."""
+        try:
+            return self._turn(jobs, seconds)
+        except OSError:
+            self._process.wait()  # its memory is gone, and so is it
+            return False
+
+    def _turn(self, jobs: int, seconds: float) -> bool:
         self.guest.begin(jobs)
         self.resume()
         watched, since = -1, time.monotonic()
