@@ -116,6 +116,8 @@ class Process:
         """End it, whatever it does."""
         self._process.kill()
         self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._memory.close()
         self._said.close()
         self._folder.cleanup()
