@@ -59,23 +59,23 @@ def _qemu() -> Core:
     return QemuCore()
 
 
-def _silicon() -> Core:
-    from fuzzer.cores.silicon.core import SiliconCore
-
-    return SiliconCore()
-
-
 def _bochs() -> Core:
     from fuzzer.cores.bochs.core import BochsCore
 
     return BochsCore()
 
 
+def _silicon() -> Core:
+    from fuzzer.cores.silicon.core import SiliconCore
+
+    return SiliconCore()
+
+
 _OWN: Final = (
     CoreInfo("unicorn", "unicorn", _unicorn, descent="qemu"),
     CoreInfo("qemu", qemu.PACKAGE, _qemu, qemu.available),
-    CoreInfo("silicon", "(the host's processor)", _silicon, silicon.available),
     CoreInfo("bochs", bochs.PACKAGE, _bochs, bochs.available),
+    CoreInfo("silicon", "(the host's processor)", _silicon, silicon.available),
 )
 
 

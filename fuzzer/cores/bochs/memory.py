@@ -29,7 +29,10 @@ class ProcessMemory:
     def _look(self) -> bool:
         found: dict[int, int] = {}
         self.close()
-        self._file = os.open(f"/proc/{self._pid}/mem", os.O_RDWR)  # anew, as it is of the program that runs now
+        try:
+            self._file = os.open(f"/proc/{self._pid}/mem", os.O_RDWR)  # anew, as it is of the program that runs now
+        except OSError:
+            return False
         for start, end in self._large():
             try:
                 data = os.pread(self._file, end - start, start)

@@ -24,12 +24,17 @@ _BOOT_SECONDS: Final = 20.0
 _DEATH_SIGNAL: Final = 1
 _NAP: Final = 0.0002
 _GO_ON: Final = b"c\n" * 0x800
+_STALL_SECONDS: Final = 2.0
+"""A job takes a millisecond. A stop that comes with a single-step trap pending makes Bochs deliver the trap in the handler of the SMI,
+from which nothing returns."""
 _ROM_AT: Final = 0xFFFF_0000
 _VGA_BYTES: Final = 512
 
 
 class Process:
     """One Bochs, and its memory as both sides see it."""
+
+    leaves_memory = False
 
     def __init__(self, model: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="entryfuzz-bochs-")
@@ -87,6 +92,13 @@ class Process:
 
     def turn(self, jobs: int, seconds: float) -> bool:
         """Let the guest run jobs; whether it came to their end within `seconds` without progress and without dying."""
+        try:
+            return self._turn(jobs, seconds)
+        except OSError:
+            self._process.wait()  # its memory is gone, and so is it
+            return False
+
+    def _turn(self, jobs: int, seconds: float) -> bool:
         self.guest.begin(jobs)
         self.resume()
         watched, since = -1, time.monotonic()
@@ -94,7 +106,7 @@ class Process:
             progress = self.guest.progress()
             if progress != watched:
                 watched, since = progress, time.monotonic()
-            elif not self.alive() or time.monotonic() - since > seconds:
+            elif not self.alive() or time.monotonic() - since > min(seconds, _STALL_SECONDS):
                 return False
             time.sleep(_NAP)
         self.pause()
@@ -104,6 +116,8 @@ class Process:
         """End it, whatever it does."""
         self._process.kill()
         self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._memory.close()
         self._said.close()
         self._folder.cleanup()

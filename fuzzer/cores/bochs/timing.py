@@ -20,7 +20,7 @@ _ROUND: Final = 13
 class BochsTiming:
     """Delays for the harness; the stop is a timer like the others, set before them."""
 
-    beginning = 4
+    beginning = 5
 
     def stop(self, boundary: int, events: int) -> int:
         """The HPET's ticks after which a run with so many events stops at a boundary."""

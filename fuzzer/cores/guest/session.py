@@ -19,6 +19,8 @@ class Engine(Protocol):
     """A machine with the harness in it."""
 
     guest: GuestMemory
+    leaves_memory: bool
+    """Whether its memory can still be read when it has died."""
 
     def turn(self, jobs: int, seconds: float) -> bool:
         """Let the guest run the jobs that were put; False where it died, or stayed with one of them for so many seconds."""
@@ -53,11 +55,18 @@ class Session:
 
     def results(self, runs: Sequence[Run]) -> Iterator[Result | End]:
         """The result of each run in its order; CORE_CRASHED or CORE_HUNG for one that the engine did not survive."""
-        first = 0
+        first = alone = 0
         while first < len(runs):
             engine = self._engine = self._engine or self._start()
-            count = _put(engine.guest, runs[first : first + MOST_JOBS])
+            count = _put(engine.guest, runs[first : first + (1 if first < alone else MOST_JOBS)])
             survived = engine.turn(count, HANG_SECONDS)
+            if not survived and not engine.leaves_memory and not engine.alive():
+                self.close()
+                if count == 1:
+                    yield End.CORE_CRASHED
+                    first += 1
+                alone = max(alone, first + count)  # nothing is known of those that had run: one by one
+                continue
             finished = engine.guest.finished() if survived else engine.guest.progress()
             for number in range(finished):
                 yield engine.guest.result(number)

@@ -31,6 +31,8 @@ _NAP: Final = 0.0002
 class Process:
     """One QEMU, and its memory as both sides see it."""
 
+    leaves_memory = True
+
     def __init__(self, model: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="entryfuzz-qemu-")
         folder = Path(self._folder.name)
