@@ -62,6 +62,7 @@ class Process:
         self._memory.unmark()
         while not self.guest.booted():
             self._check_boot(begun)
+        self._folder.cleanup()  # all of it has been read
         self.pause()
 
     def _check_boot(self, begun: float) -> None:
