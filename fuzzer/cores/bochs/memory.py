@@ -61,6 +61,8 @@ class ProcessMemory:
         """Bytes at a physical address."""
         number, offset = divmod(address, BLOCK)
         here = os.pread(self._file, min(size, BLOCK - offset), self._blocks[number] + offset)
+        if not here:
+            raise OSError(f"no memory at {address:#x}: the process has ended")
         return here if len(here) == size else here + self.read(address + len(here), size - len(here))
 
     def write(self, address: int, data: bytes) -> None:
