@@ -69,6 +69,8 @@ class ProcessMemory:
         """Put bytes at a physical address."""
         number, offset = divmod(address, BLOCK)
         here = os.pwrite(self._file, data[: BLOCK - offset], self._blocks[number] + offset)
+        if not here:
+            raise OSError(f"no memory at {address:#x}: the process has ended")
         if here < len(data):
             self.write(address + here, data[here:])
 

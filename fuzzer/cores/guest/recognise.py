@@ -34,6 +34,8 @@ class Recogniser:
         self._handlers = _handlers(job)
         self._entries = _entries(job, self._handlers)
         self._before: Seen | None = None
+        self._held: Delivery | None = None
+        """A debug trap that was taken with the instruction before it, in one tick: the boundary between them is not to be seen."""
         self.retired = -1
 
     def step(self, seen: Seen | End) -> Step | None:
@@ -48,16 +50,22 @@ class Recogniser:
         raised = _raised(delivery, before) if delivery and before else ""
         outside = bool(delivery) and delivery is not None and before is not None and _from_outside(delivery, before)
         end = seen.end or (End.HALTED if before is not None and _stands_still(before, seen) else None)
-        entered = delivery is not None and seen.registers["rip"] in self._handlers and (raised or outside)
-        if end is None and not entered:
+        entered = delivery is not None and seen.registers["rip"] in self._handlers and bool(raised or outside)
+        trapped = entered and before is not None and delivery is not None and delivery.rip != before.registers["rip"]
+        if end is None and (trapped or not entered):
             self.retired += 1
+        if trapped and end is None:
+            self._held = delivery
+            return None
+        held, self._held = self._held, None
+        outside = outside or held is not None
         if end is None and self.retired >= self._job.image.limit:
             end = End.DID_NOT_END
         return Step(
             retired=max(self.retired, 0),
             registers=seen.values,
             memory=seen.memory,
-            delivered=(delivery,) if delivery else (),
+            delivered=tuple(each for each in (held, delivery) if each),
             raised=raised,
             asynchronous=outside,
             code_bits=seen.code_bits,
@@ -109,7 +117,10 @@ def _raised(delivery: Delivery, before: Seen) -> str:
 
 
 def _from_outside(delivery: Delivery, before: Seen) -> bool:
-    return delivery.vector == _NMI or delivery.vector >= _FIRST_INTERRUPT or (delivery.vector == _DEBUG and not _raised(delivery, before))
+    """An event that no instruction caused: one from outside returns to where it came, a debug trap is told by not being a fault."""
+    if delivery.vector == _DEBUG:
+        return not _raised(delivery, before)
+    return delivery.rip == before.registers["rip"] and (delivery.vector == _NMI or delivery.vector >= _FIRST_INTERRUPT)
 
 
 def _stands_still(before: Seen, seen: Seen) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from fuzzer.build import build
 from fuzzer.case import Case
 from fuzzer.compare import compare
+from fuzzer.conformance import END, user
 from fuzzer.cores.guest.assemble import assemble, committed, missing_tools
 from fuzzer.cores.guest.native import NativeCore
 from fuzzer.cores.registry import CORES, load
@@ -86,16 +87,16 @@ def test_two_thousand_cases_leave_nothing_behind_and_come_out_the_same_each_time
     assert digests == [sha256(repr(backwards).encode()).hexdigest()] * 2
 
 
-def test_an_engine_that_was_killed_costs_one_case(core: NativeCore) -> None:
-    images = [build(Case("snippets", "user", "intel")) for _ in range(3)]
+def test_an_engine_that_was_killed_costs_one_case_at_most(core: NativeCore) -> None:
+    images = [user(END) for _ in range(3)]
     list(core.run(images))
     for child in psutil.Process().children(recursive=True):
         child.kill()
 
     ends = [each.end for each in core.run(images)]
 
-    assert ends[0] in (End.CORE_CRASHED, End.CORE_HUNG)
-    assert ends[1] == ends[2] not in (End.CORE_CRASHED, End.CORE_HUNG)
+    assert [end for end in ends if end is not End.ENDED] in ([], [End.CORE_CRASHED], [End.CORE_HUNG])
+    assert ends[-1] is End.ENDED
 
 
 def test_a_closed_core_leaves_no_process(core: NativeCore) -> None:
