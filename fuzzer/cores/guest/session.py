@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
+from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.arrival import Arrivals, Stops
 from fuzzer.cores.guest.job import Job
 from fuzzer.cores.guest.mailbox import MOST_JOBS
@@ -13,6 +14,9 @@ from reference.image import End
 
 HANG_SECONDS: Final = 10.0
 """A job takes microseconds; an engine that stays with one for this long never comes back."""
+
+
+_PATIENCE: Final = 3
 
 
 class Engine(Protocol):
@@ -55,10 +59,17 @@ class Session:
 
     def results(self, runs: Sequence[Run]) -> Iterator[Result | End]:
         """The result of each run in its order; CORE_CRASHED or CORE_HUNG for one that the engine did not survive."""
-        first = alone = 0
+        first = alone = lost = 0
         while first < len(runs):
             engine = self._engine = self._engine or self._start()
-            count = _put(engine.guest, runs[first : first + (1 if first < alone else MOST_JOBS)])
+            try:
+                count = _put(engine.guest, runs[first : first + (1 if first < alone else MOST_JOBS)])
+            except OSError as error:  # it had ended before it was given anything
+                self.close()
+                lost += 1
+                if lost > _PATIENCE:
+                    raise CoreError(f"an engine ends again and again before it is given a case: {error}") from None
+                continue
             survived = engine.turn(count, HANG_SECONDS)
             if not survived and not engine.leaves_memory and not engine.alive():
                 self.close()
