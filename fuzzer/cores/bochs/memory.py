@@ -61,7 +61,7 @@ class ProcessMemory:
         """Bytes at a physical address."""
         number, offset = divmod(address, BLOCK)
         here = os.pread(self._file, min(size, BLOCK - offset), self._blocks[number] + offset)
-        if not here:
+        if size and not here:
             raise OSError(f"no memory at {address:#x}: the process has ended")
         return here if len(here) == size else here + self.read(address + len(here), size - len(here))
 
@@ -69,7 +69,7 @@ class ProcessMemory:
         """Put bytes at a physical address."""
         number, offset = divmod(address, BLOCK)
         here = os.pwrite(self._file, data[: BLOCK - offset], self._blocks[number] + offset)
-        if not here:
+        if data and not here:
             raise OSError(f"no memory at {address:#x}: the process has ended")
         if here < len(data):
             self.write(address + here, data[here:])
