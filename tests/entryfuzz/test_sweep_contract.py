@@ -36,7 +36,7 @@ def without_swapgs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def swept() -> PathFound:
     work = PathWork(0, "linux4", "system-call-from-user", "intel", "", ("nmi",), ("nmi",), 1)
-    return work.run(UnicornCore(), lambda number: None)
+    return work.run([UnicornCore()], lambda number, place: None)
 
 
 def test_a_broken_promise_is_a_bucket_of_kind_contract(without_swapgs: None) -> None:

@@ -56,7 +56,8 @@ def test_the_number_of_a_case_is_told_before_it_runs(core: UnicornCore) -> None:
 
     run_slice(a_slice(first=7, count=3), [core], lambda number, place: told.append(number))
 
-    assert [number for number in told if number not in told[: told.index(number)]] == [NO_CASE, 7, 8, 9]
+    assert told[:4] == [NO_CASE, 7, 8, 9]
+    assert set(told[4:]) <= {7, 8, 9}, "those that diverge run again, to be explained"
 
 
 @pytest.mark.parametrize("end", [End.CORE_CRASHED, End.CORE_HUNG])
