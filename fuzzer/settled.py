@@ -12,10 +12,11 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A question in the words of signatures: the rule that the specification names, and what engines do instead."""
+    """A question in the words of signatures: the beginning of the rule that the specification names, and what engines do instead,
+    where the rule alone does not make the question."""
 
     rule: str
-    observed: str
+    observed: str | None
     sentence: str
     """What the manual says, by section."""
 
@@ -33,9 +34,26 @@ SETTLED: Final = (
         sentence="SDM Vol. 2A, IRET, 64-bit mode exceptions: #GP(0) if a NULL stack segment selector's RPL is not equal to CPL going back "
         "to non-CPL3 64-bit mode",
     ),
+    Settled(
+        rule="SDM Vol. 2B, RET: a null return stack selector's RPL is not the CPL",
+        observed="completes",
+        sentence="SDM Vol. 2B, RET, 64-bit mode exceptions: #GP(0) if a NULL stack segment selector's RPL is not equal to CPL going back "
+        "to non-CPL3 64-bit mode",
+    ),
+    Settled(
+        rule="Return to user mode at RCX (SDM Vol. 2B, SYSRET",
+        observed="completes",
+        sentence="SDM Vol. 2B, SYSRET, operation: RFLAGS := (R11 & 3C7FD7H) | 2, which clears RF and VM",
+    ),
+    Settled(
+        rule="SDM Vol. 2A, LDS/LES/LFS/LGS/LSS, CALL and JMP: REX.W makes the offset 64 bits wide; APM Vol. 3: it stays 32 bits wide",
+        observed=None,
+        sentence="APM Vol. 3, CALL (Far) and JMP (Far): the offset of a far pointer in memory is 16 or 32 bits wide; the engines read "
+        "Intel's 64 bits on models of AMD processors",
+    ),
 )
 
 
 def settled(rule: str, observed: str, table: Sequence[Settled] = SETTLED) -> str:
     """The sentence that settles a question; nothing where none does."""
-    return next((entry.sentence for entry in table if (entry.rule, entry.observed) == (rule, observed)), "")
+    return next((entry.sentence for entry in table if rule.startswith(entry.rule) and entry.observed in (None, observed)), "")
