@@ -71,11 +71,8 @@ def make_job(image: Image, most_events: int = MOST_EVENTS) -> Job:
 def _messages(events: Sequence[Event], most: int) -> tuple[tuple[int, int], ...]:
     if len(events) > most:
         raise Unsupported(f"more than {most} events")
-    interrupts = [event.vector for event in events if event.kind is EventKind.INTERRUPT]
-    if len({vector >> 4 for vector in interrupts}) < len(interrupts):
-        raise Unsupported("interrupts of one priority class, of which the controller holds all but one until an end of interrupt")
-    if interrupts != sorted(interrupts):
-        raise Unsupported("an interrupt behind one of higher priority, which the controller holds until an end of interrupt")
+    if sum(event.kind is EventKind.INTERRUPT for event in events) > 1:
+        raise Unsupported("several interrupts, of which the controller may hold one until an end of interrupt")
     if any(event.kind is EventKind.MACHINE_CHECK for event in events):
         raise Unsupported("machine checks")
     return tuple((_NMI_MESSAGE if event.kind is EventKind.NMI else event.vector, event.boundary) for event in events)
