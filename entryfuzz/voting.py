@@ -13,6 +13,8 @@ from entryfuzz.errors import Mistake
 from entryfuzz.output import console, note
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from db.records import BucketRow
     from db.vote_records import NewVerdict
 
@@ -46,12 +48,9 @@ def vote_with_progress(ids: Sequence[str], all_open: bool, database: str, jobs: 
     return [Voted(bucket, found.get(bucket.id)) for bucket in buckets]
 
 
-def _named(engine: object, ids: Sequence[str], all_open: bool, database: str) -> list[BucketRow]:
-    from sqlalchemy import Engine
-
+def _named(engine: Engine, ids: Sequence[str], all_open: bool, database: str) -> list[BucketRow]:
     from db import queries
 
-    assert isinstance(engine, Engine)
     if all_open:
         return queries.buckets(engine, status="open")
     rows = {}

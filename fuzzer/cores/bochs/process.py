@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -19,9 +18,9 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.assemble import committed
 from fuzzer.cores.guest.mailbox import MEMORY, ROM_MARKS
 from fuzzer.cores.guest.memory import GuestMemory
+from fuzzer.cores.guest.program import die_with_parent
 
 _BOOT_SECONDS: Final = 20.0
-_DEATH_SIGNAL: Final = 1
 _NAP: Final = 0.0002
 _GO_ON: Final = b"c\n" * 0x800
 _STALL_SECONDS: Final = 2.0
@@ -49,7 +48,7 @@ class Process:
         self._said = (folder / "said").open("w+b")
         self._process = subprocess.Popen(
             [PROGRAM, "-q", "-f", str(folder / "settings"), "-rc", str(folder / "commands")],
-            stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, cwd=folder, preexec_fn=_die_with_parent,
+            stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, cwd=folder, preexec_fn=die_with_parent,
         )  # fmt: skip
         assert self._process.stdin is not None
         self._stdin = self._process.stdin.fileno()
@@ -144,10 +143,3 @@ debug: action=ignore
 sound: driver=dummy
 speaker: enabled=0
 """
-
-
-def _die_with_parent() -> None:
-    """Runs in the child: be killed when the process that started it is gone."""
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(1)

@@ -10,7 +10,7 @@ from fuzzer.cores.guest.arrival import Stops, is_plain, screened
 from fuzzer.cores.guest.job import Job, Unsupported, make_job
 from fuzzer.cores.guest.mailbox import MOST_EVENTS
 from fuzzer.cores.guest.memory import Result
-from fuzzer.cores.guest.observe import observation, see, unsupported
+from fuzzer.cores.guest.observe import observation, see
 from fuzzer.cores.guest.recognise import Recogniser
 from fuzzer.cores.guest.session import Engine, Run, Session
 from reference.image import End, Image, Observation, Step
@@ -100,18 +100,15 @@ class NativeCore:
             try:
                 jobs[number] = make_job(image, self.most_events)
             except Unsupported as reason:
-                found[number] = unsupported(image, str(reason))
-        over = {}
-        for number, job in self._placed(session, jobs).items():
-            if isinstance(job, Observation):
-                over[number] = job
+                found[number] = Observation(End.UNSUPPORTED, detail=str(reason))
+        for number, placed in self._placed(session, jobs).items():
+            if isinstance(placed, Job):
+                jobs[number] = placed
             else:
-                jobs[number] = job
-        for number, seen in over.items():
-            found[number] = seen
-        whole = [number for number in jobs if number not in over]
-        runs = [self._stopped(jobs[number], images[number].limit) for number in whole]
-        for number, result in zip(whole, session.results(runs), strict=True):
+                found[number] = placed
+                del jobs[number]
+        runs = [self._stopped(job, images[number].limit) for number, job in jobs.items()]
+        for number, result in zip(jobs, session.results(runs), strict=True):
             found[number] = _observed(jobs[number], result)
         return found
 

@@ -12,7 +12,7 @@ from fuzzer.cores.guest.mailbox import STATUS_SHUTDOWN, STATUS_STALLED
 from fuzzer.cores.guest.memory import Result
 from fuzzer.cores.guest.paging import physical
 from fuzzer.cores.guest.state import code_bits, cpl, in_order, registers_of
-from reference.image import PAGE, End, Image, Observation
+from reference.image import PAGE, End, Observation
 
 _FIRST_OUT, _SECOND_OUT = 2, len(STUB) - 2
 """Bytes of the stub that have run when the SMI comes: the second OUT is needed where the chipset ignores the first. A run that is stopped
@@ -80,8 +80,3 @@ def observation(job: Job, result: Result) -> Observation:
     seen = see(job, result)
     end = seen.end or (End.HALTED if seen.halted else End.DID_NOT_END)
     return Observation(end, seen.values, seen.memory, detail=seen.detail)
-
-
-def unsupported(image: Image, why: str) -> Observation:
-    """The observation of an image that cannot be expressed."""
-    return Observation(End.UNSUPPORTED, detail=why)

@@ -48,7 +48,7 @@ class Recogniser:
         self._before = seen
         delivery = self._delivery(before, seen) if before is not None else None
         raised = _raised(delivery, before) if delivery and before else ""
-        outside = bool(delivery) and delivery is not None and before is not None and _from_outside(delivery, before)
+        outside = delivery is not None and before is not None and _from_outside(delivery, before)
         end = seen.end or (End.HALTED if before is not None and _stands_still(before, seen) else None)
         entered = delivery is not None and seen.registers["rip"] in self._handlers and bool(raised or outside)
         trapped = entered and before is not None and delivery is not None and delivery.rip != before.registers["rip"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from functools import cache
 from typing import Final
+
+from fuzzer.cores.guest.program import ask_version
 
 PROGRAM: Final = "qemu-system-x86_64"
 PACKAGE: Final = "qemu-system-x86"
@@ -15,9 +14,4 @@ PACKAGE: Final = "qemu-system-x86"
 @cache
 def available() -> tuple[str | None, str]:
     """(version of QEMU, empty string), or (None, what is missing and how to get it)."""
-    path = shutil.which(PROGRAM)
-    if path is None:
-        return None, f"{PROGRAM} is not on the path; on Debian: apt-get install {PACKAGE}"
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    match = re.search(r"version (\d+(?:\.\d+)+)", said)
-    return (match[1], "") if match else (None, f"{PROGRAM} --version says nothing that is understood: {said[:60]!r}")
+    return ask_version(PROGRAM, "--version", r"version (\d+(?:\.\d+)+)", PACKAGE)

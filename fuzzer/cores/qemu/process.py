@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
-import os
 import signal
 import subprocess
 import tempfile
@@ -16,13 +14,13 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.assemble import committed
 from fuzzer.cores.guest.mailbox import MEMORY
 from fuzzer.cores.guest.memory import GuestMemory, SharedMemory
+from fuzzer.cores.guest.program import die_with_parent
 from fuzzer.cores.qemu.probe import PROGRAM
 
 SHIFT: Final = 5
 """An instruction is 32 ns of the guest's time: more than two ticks of its HPET, so that each boundary can be hit."""
 NANOSECONDS: Final = 1 << SHIFT
 _BOOT_SECONDS: Final = 20.0
-_DEATH_SIGNAL: Final = 1
 _STALL_SECONDS: Final = 0.15
 """Of processor time; a job takes microseconds."""
 _NAP: Final = 0.0002
@@ -44,9 +42,8 @@ class Process:
         self.guest = GuestMemory(SharedMemory(memoryview(self._map)), harness)
         self._said = (folder / "said").open("w+b")
         self._process = subprocess.Popen(
-            _command(folder, model), stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, preexec_fn=_die_with_parent
+            _command(folder, model), stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, preexec_fn=die_with_parent
         )
-        self._still = False
         self._wait_for_boot()
 
     def _wait_for_boot(self) -> None:
@@ -68,19 +65,13 @@ class Process:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def exit_code(self) -> int | None:
-        """How it ended; None while it runs."""
-        return self._process.poll()
-
     def pause(self) -> None:
         """Stand still: a guest that waits for its next turn would take a processor of the host."""
         self._process.send_signal(signal.SIGSTOP)
-        self._still = True
 
     def resume(self) -> None:
         """Go on."""
         self._process.send_signal(signal.SIGCONT)
-        self._still = False
 
     def turn(self, jobs: int, seconds: float) -> bool:
         """Let the guest run jobs; whether it came to their end within `seconds` without progress and without dying."""
@@ -139,10 +130,3 @@ def _command(folder: Path, model: str) -> list[str]:
         *("-global", "hpet.msi=on", "-global", "hpet.timers=8"),
         *("-nodefaults", "-display", "none", "-monitor", "stdio", "-serial", "none", "-bios", str(folder / "rom")),
     ]
-
-
-def _die_with_parent() -> None:
-    """Runs in the child: be killed when the process that started it is gone."""
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(1)

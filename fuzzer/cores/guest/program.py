@@ -1,0 +1,32 @@
+"""Engines that are programs of their own: which version is here, and that none outlives the process that started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+from typing import Final
+
+_DEATH_SIGNAL: Final = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+
+
+def ask_version(program: str, option: str, pattern: str, package: str) -> tuple[str | None, str]:
+    """(version, empty string) by what the program says to an option, or (None, what is missing and how to get it)."""
+    path = shutil.which(program)
+    if path is None:
+        return None, f"{program} is not on the path; on Debian: apt-get install {package}"
+    done = subprocess.run([path, option], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    said = done.stdout + done.stderr
+    match = re.search(pattern, said)
+    return (match[1], "") if match else (None, f"{program} {option} says nothing that is understood: {said[:60]!r}")
+
+
+def die_with_parent() -> None:
+    """Runs in the child: be killed when the process that started it is gone."""
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() == 1:
+        os._exit(1)
