@@ -18,7 +18,7 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.assemble import committed
 from fuzzer.cores.guest.mailbox import MEMORY, ROM_MARKS
 from fuzzer.cores.guest.memory import GuestMemory
-from fuzzer.cores.guest.program import die_with_parent
+from fuzzer.cores.guest.program import die_with_parent, processor_time
 
 _BOOT_SECONDS: Final = 20.0
 _NAP: Final = 0.0002
@@ -101,12 +101,12 @@ class Process:
     def _turn(self, jobs: int, seconds: float) -> bool:
         self.guest.begin(jobs)
         self.resume()
-        watched, since = -1, time.monotonic()
+        watched, since, spent = -1, time.monotonic(), 0.0
         while not self.guest.done():
             progress = self.guest.progress()
             if progress != watched:
-                watched, since = progress, time.monotonic()
-            elif not self.alive() or time.monotonic() - since > min(seconds, _STALL_SECONDS):
+                watched, since, spent = progress, time.monotonic(), processor_time(self._process.pid)
+            elif not self.alive() or time.monotonic() - since > seconds or processor_time(self._process.pid) - spent > _STALL_SECONDS:
                 return False
             time.sleep(_NAP)
         self.pause()

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from typing import Final
 
 _DEATH_SIGNAL: Final = 1
@@ -30,3 +31,11 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() == 1:
         os._exit(1)
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process has had; 0 of one that has ended. On a busy machine, what a stall is measured by."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return 0.0

@@ -14,7 +14,7 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.assemble import committed
 from fuzzer.cores.guest.mailbox import MEMORY
 from fuzzer.cores.guest.memory import GuestMemory, SharedMemory
-from fuzzer.cores.guest.program import die_with_parent
+from fuzzer.cores.guest.program import die_with_parent, processor_time
 from fuzzer.cores.qemu.probe import PROGRAM
 
 SHIFT: Final = 5
@@ -84,10 +84,10 @@ class Process:
         while not self.guest.done():
             progress = self.guest.progress()
             if progress != watched:
-                watched, since, spent = progress, time.monotonic(), self._processor_time()
+                watched, since, spent = progress, time.monotonic(), processor_time(self._process.pid)
             elif not self.alive() or time.monotonic() - since > seconds:
                 return False
-            elif stalled is None and self._processor_time() - spent > _STALL_SECONDS:
+            elif stalled is None and processor_time(self._process.pid) - spent > _STALL_SECONDS:
                 stalled = progress
                 self._reset(stalled)
             time.sleep(_NAP)
@@ -95,13 +95,6 @@ class Process:
         if stalled is not None:
             self.guest.note_stalled(stalled)
         return True
-
-    def _processor_time(self) -> float:
-        """Seconds of processor time that QEMU has had; a machine with other work to do does not count as a guest that stalls."""
-        try:
-            return time.clock_gettime(~self._process.pid << 3 | 2)
-        except OSError:
-            return 0.0  # it has ended, which the next look sees
 
     def _reset(self, job: int) -> None:
         """Reset the machine in a job: where no instruction retires, the guest's clock stands, and no timer of it will fire."""
