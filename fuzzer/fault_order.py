@@ -14,6 +14,7 @@ from fuzzer.cores.silicon.tolerances import EFFECTIVE_ADDRESS, FAULT_ORDER
 from fuzzer.tolerances import Tolerance
 from reference.bits import AC, MASK64, canonical
 from reference.boot import boot
+from reference.compatibility import load_stack
 from reference.decode import Instruction
 from reference.faults import Fault, NotModelled, Vector
 from reference.fetch import fetch
@@ -43,7 +44,7 @@ def possible_faults(image: Image, retired: int) -> dict[Kept, Tolerance]:
         return {}
     met = dict.fromkeys(_met(_effective_addresses(m, instruction)), EFFECTIVE_ADDRESS)
     for names, checks in _CHECKS:
-        if instruction.name in names and not m.compatibility:
+        if instruction.name in names and (not m.compatibility or checks in _IN_COMPATIBILITY_MODE):
             met |= dict.fromkeys(_met(checks(m, instruction)), FAULT_ORDER)
     return met
 
@@ -71,8 +72,8 @@ def _effective_addresses(m: Machine, i: Instruction) -> Checks:
 
 
 def _interrupt_return(m: Machine, i: Instruction) -> Checks:
-    """IRET: five words, the code segment, the stack segment, the new RIP."""
-    return _frame(m, [m.gpr[RSP] + SIZES[i.name] * n for n in range(5)], SIZES[i.name], stack_at=4)
+    """IRET: five words, the code segment, the stack segment, the new RIP; at CPL 3 compatibility mode pops three (SDM Vol. 2A, IRET)."""
+    return _frame(m, [m.gpr[RSP] + SIZES[i.name] * n for n in range(3 if m.compatibility else 5)], SIZES[i.name], stack_at=4)
 
 
 def _far_return(m: Machine, i: Instruction) -> Checks:
@@ -84,13 +85,14 @@ def _far_return(m: Machine, i: Instruction) -> Checks:
 
 def _frame(m: Machine, places: list[int], size: int, stack_at: int) -> Checks:
     def word(n: int) -> int:
-        return load(m, places[n] & MASK64, size, stack=True)
+        return load_stack(m, places[n], size) if m.compatibility else load(m, places[n] & MASK64, size, stack=True)
 
     for n, place in enumerate(places):
         yield partial(word, n)
         yield partial(_alignment, m, place, size)
     yield lambda: return_segment(m, word(1) & 0xFFFF, "")
-    yield lambda: stack_segment(m, word(stack_at) & 0xFFFF, word(1) & 3)
+    if stack_at < len(places):
+        yield lambda: stack_segment(m, word(stack_at) & 0xFFFF, word(1) & 3)
     yield lambda: _target(m, word(0), word(1) & 0xFFFF)
 
 
@@ -149,3 +151,4 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Machine, Instruction], Checks]],
     (("sysexit", "sysexitq"), _system_exit),
 )
 """By the names of instructions: what each of them checks."""
+_IN_COMPATIBILITY_MODE = (_interrupt_return,)

@@ -29,6 +29,14 @@ def test_every_word_of_a_frame_may_be_the_one_that_is_missing() -> None:
     assert set(met.values()) == {FAULT_ORDER.id}
 
 
+def test_compatibility_mode_pops_three_words() -> None:
+    to_second_byte_as_32_bit_code = (layout.USER_CODE.start + 1, layout.USER32_CS, 0x202, 1, layout.USER_DS)
+
+    met = faults("cf cf", retired=1, frame=b"".join(word.to_bytes(4, "little") for word in to_second_byte_as_32_bit_code))
+
+    assert met == {(PF, 4, 1 + 4 * n): FAULT_ORDER.id for n in range(3)}
+
+
 def test_a_sound_frame_meets_no_fault() -> None:
     words = (layout.USER_CODE.start, layout.USER_CS, 0x202, END - 8, layout.USER_DS)
 
