@@ -38,7 +38,7 @@ def screened(job: Job) -> Job:
         place = entry_of(image.pages, top, image.registers["idtr_base"])
         if place is not None:
             frame, offset = divmod(place, PAGE)
-            old = image.pages[frame][offset]
+            old = job.watch.tables.get(frame, image.pages[frame])[offset]
             marks.append(Patch(frame, offset, bytes([old]), bytes([old & ~_ACCESSED])))
     return replace(job, events=(), way=replace(job.way, patches=(*job.way.patches, *marks)))
 

@@ -9,7 +9,11 @@
 # The save area of SMM, seen from SMBASE.
         .set SAVE, SMBASE + 0xFC00
         .set SAVE_BYTES, 0x400
+        .set SAVE_EFER, SAVE + 0x2D0
+        .set SAVE_CR3, SAVE + 0x350
         .set SAVE_DR7, SAVE + 0x360
+        .set LMA, 1 << 10
+        .set DIRTY, 1 << 6
 
         .set APIC, 0xFEE00000
         .set APIC_EOI, APIC + 0xB0
@@ -167,6 +171,12 @@ next_job:
 
 finished:
         movq    $PHASE_IDLE, PHASE(%rbp)
+        cmpq    $0, WATCHED(%rbp)
+        je      1f
+        movq    $0, WATCHED(%rbp)
+        call    restore_all                     # there should be nothing to restore
+        movq    %r9, MISSED(%rbp)
+1:
         movq    INDEX(%rbp), %rax
         movq    %rax, FINISHED(%rbp)
         movq    TURN(%rbp), %rax
@@ -247,17 +257,89 @@ load_registers:
         jne     1b
         ret
 
-# Every frame against what was loaded there: one that changed is copied out, and made as it was.
+# What the run has changed: each frame that differs from what was loaded there is copied out, and made as it was.
 collect_pages:
-        xorl    %r8d, %r8d                      # frame
         xorl    %r9d, %r9d                      # changed so far
-1:      movq    LOADED(,%r8,8), %rsi
+        movq    JOB_WATCHED(%r14), %rcx
+        testq   %rcx, %rcx
+        jz      compare_all
+        testl   $LMA, SAVE_EFER
+        jz      compare_all
+        movq    SAVE_CR3, %rax
+        andq    $-4096, %rax
+        cmpq    JOB_ROOT(%r14), %rax
+        je      1f
+        cmpq    JOB_OTHER_ROOT(%r14), %rax
+        jne     compare_all
+1:      movq    $1, WATCHED(%rbp)
+        movq    JOB_WATCH(%r14), %r12
+2:      movl    (%r12), %edi
+        movl    %edi, %r8d
+        shrl    $12, %r8d
+        movq    LOADED(,%r8,8), %rsi
+        movl    %edi, %eax
+        andl    $0xFFF, %eax
+        movq    (%rsi,%rax), %rdx
+        movq    (%rdi), %rax
+        xorq    %rdx, %rax
+        jz      4f
+        movl    4(%r12), %r10d
+        testb   $DIRTY, %al
+        jz      3f
+        movl    %r10d, %r11d
+        andl    $~WATCH_CLEARED, %r11d
+        movb    $1, MARKED(%r11)
+        testl   %r10d, %r10d
+        jns     3f
+        cmpq    $DIRTY, %rax
+        jne     3f
+        movq    %rdx, (%rdi)                    # the flag that was cleared for this, and nothing else
+        jmp     4f
+3:      movb    $1, MARKED(%r8)
+4:      addq    $8, %r12
+        decq    %rcx
+        jnz     2b
+
+        movl    $MARKED, %r12d
+5:      cmpq    $0, (%r12)
+        je      7f
+        xorl    %ecx, %ecx
+6:      cmpb    $0, (%r12,%rcx)
+        je      8f
+        movb    $0, (%r12,%rcx)
+        leal    -MARKED(%r12,%rcx), %r8d
+        pushq   %rcx
+        call    show
+        popq    %rcx
+8:      incl    %ecx
+        cmpl    $8, %ecx
+        jne     6b
+7:      addl    $8, %r12d
+        cmpl    $MARKED + MOST_FRAMES, %r12d
+        jne     5b
+        movq    %r9, RESULT_PAGES(%rbx)
+        ret
+
+compare_all:
+        xorl    %r8d, %r8d                      # frame
+1:      call    differs
+        je      2f
+        call    show
+2:      incl    %r8d
+        cmpl    $MOST_FRAMES, %r8d
+        jne     1b
+        movq    %r9, RESULT_PAGES(%rbx)
+        ret
+
+# Whether the frame r8 differs from what was loaded there: ZF is clear then.
+differs:
+        movq    LOADED(,%r8,8), %rsi
         testq   %rsi, %rsi
-        jz      9f
+        jz      2f
         movq    %r8, %rdi
         shlq    $12, %rdi
         movl    $4096 / 64, %ecx
-2:      movq    0x00(%rsi), %rax
+1:      movq    0x00(%rsi), %rax
         xorq    0x00(%rdi), %rax
         movq    0x08(%rsi), %rdx
         xorq    0x08(%rdi), %rdx
@@ -280,44 +362,47 @@ collect_pages:
         movq    0x38(%rsi), %rdx
         xorq    0x38(%rdi), %rdx
         orq     %rdx, %rax
-        jnz     3f
+        jnz     2f
         addq    $64, %rsi
         addq    $64, %rdi
         decl    %ecx
-        jnz     2b
-9:      incl    %r8d
-        cmpl    $MOST_FRAMES, %r8d
-        jne     1b
-        movq    %r9, RESULT_PAGES(%rbx)
-        ret
-3:      movq    OUT_NEXT(%rbp), %r10
+        jnz     1b
+2:      ret
+
+# Copy the frame r8 out and make it as it was; r9 counts.
+show:
+        movq    LOADED(,%r8,8), %rsi
+        testq   %rsi, %rsi
+        jz      3f
+        movq    OUT_NEXT(%rbp), %r10
         movl    %r8d, RESULT_LIST(%rbx,%r9,8)
         movl    %r10d, RESULT_LIST+4(%rbx,%r9,8)
         incl    %r9d
         addq    $4096, OUT_NEXT(%rbp)
         movq    %r8, %rdi
         shlq    $12, %rdi
-        movq    LOADED(,%r8,8), %rsi
         movl    $4096 / 8, %ecx
-4:      movq    (%rdi), %rax
+1:      movq    (%rdi), %rax
         movq    %rax, (%r10)
         movq    (%rsi), %rdx
         cmpq    %rax, %rdx
-        je      5f
+        je      2f
         movq    %rdx, (%rdi)
-5:      addq    $8, %rdi
+2:      addq    $8, %rdi
         addq    $8, %rsi
         addq    $8, %r10
         decl    %ecx
-        jnz     4b
-        jmp     9b
+        jnz     1b
+3:      ret
 
-# Frames as they were loaded, after a run whose memory nobody wants to see.
+# Frames as they were loaded, after a run whose memory nobody wants to see; r9 counts those that were not.
 restore_all:
         xorl    %r8d, %r8d
-1:      movq    LOADED(,%r8,8), %rsi
-        testq   %rsi, %rsi
-        jz      2f
+        xorl    %r9d, %r9d
+1:      call    differs
+        je      2f
+        incl    %r9d
+        movq    LOADED(,%r8,8), %rsi
         movq    %r8, %rdi
         shlq    $12, %rdi
         call    load_page

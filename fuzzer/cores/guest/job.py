@@ -10,6 +10,7 @@ from typing import Final
 from fuzzer.cores.guest.mailbox import MOST_EVENTS, MOST_FRAMES, REGISTERS_LOADED
 from fuzzer.cores.guest.paging import OutsideError, physical, read_linear
 from fuzzer.cores.guest.state import save_area
+from fuzzer.cores.guest.watch import Watch
 from reference.image import PAGE, Event, EventKind, Image
 
 STUB: Final = bytes.fromhex("e6b20420e6b2ebfe")
@@ -48,6 +49,7 @@ class Job:
     """What one run needs. `stop` counts boundaries; `events` are (message to the interrupt controller, boundary)."""
 
     image: Image
+    watch: Watch
     way: Way
     save: bytes
     loaded: bytes
@@ -55,7 +57,7 @@ class Job:
     events: tuple[tuple[int, int], ...]
 
 
-def make_job(image: Image, most_events: int = MOST_EVENTS) -> Job:
+def make_job(image: Image, watch: Watch, most_events: int = MOST_EVENTS) -> Job:
     """The job for an image; Unsupported where there is none."""
     if max(image.pages) >= MOST_FRAMES:
         raise Unsupported(f"physical memory at or above {MOST_FRAMES * PAGE:#x}")
@@ -65,7 +67,7 @@ def make_job(image: Image, most_events: int = MOST_EVENTS) -> Job:
     except OutsideError:
         raise Unsupported("the image's descriptor tables are not in its memory") from None
     loaded = struct.pack(f"<{len(REGISTERS_LOADED)}Q", *(registers[name] for name in REGISTERS_LOADED))
-    return Job(image, way, save, loaded, bool(registers["dr7"] & _BREAKPOINTS), _messages(image.events, most_events))
+    return Job(image, watch, way, save, loaded, bool(registers["dr7"] & _BREAKPOINTS), _messages(image.events, most_events))
 
 
 def _messages(events: Sequence[Event], most: int) -> tuple[tuple[int, int], ...]:
@@ -108,11 +110,10 @@ def _patch(image: Image, linear: int, new: bytes) -> Patch:
     return Patch(frame, offset, image.pages[frame][offset : offset + len(new)], new)
 
 
-def with_patches(frame: int, page: bytes, patches: Sequence[Patch]) -> bytes:
-    """A page of the image as the guest has it."""
+def with_patches(page: bytes, patches: Sequence[Patch]) -> bytes:
+    """A page of the image as the guest has it: with the patches of its frame."""
     for patch in patches:
-        if patch.frame == frame:
-            page = page[: patch.offset] + patch.new + page[patch.offset + len(patch.new) :]
+        page = page[: patch.offset] + patch.new + page[patch.offset + len(patch.new) :]
     return page
 
 
@@ -124,7 +125,10 @@ def without_patches(frame: int, page: bytes, patches: Sequence[Patch]) -> bytes:
     return page
 
 
-def changed_pages(image: Image, shown: Mapping[int, bytes], patches: Sequence[Patch]) -> dict[int, bytes]:
+def changed_pages(job: Job, shown: Mapping[int, bytes]) -> dict[int, bytes]:
     """What an observation reports: pages that differ from the image's, scratch left out."""
-    found = {frame: without_patches(frame, page, patches) for frame, page in shown.items() if frame not in image.scratch}
+    image, watch, patches = job.image, job.watch, job.way.patches
+    found = {
+        frame: watch.with_flags(frame, without_patches(frame, page, patches)) for frame, page in shown.items() if frame not in image.scratch
+    }
     return {frame: page for frame, page in sorted(found.items()) if page != image.pages.get(frame)}

@@ -14,16 +14,23 @@ SAVE_BYTES: Final = 0x400
 MOST_EVENTS: Final = 4
 
 CONTROL: Final = 0x12_0000
-PHASE, TURN, DONE, JOBS, INDEX, FINISHED, OUT, OUT_NEXT, OUT_END, STARTED, BOOTED, BOOTS, JOB_RECORDS, RESULTS, ROUTED = range(0, 15 * 8, 8)
+PHASE, TURN, DONE, JOBS, INDEX, FINISHED, OUT, OUT_NEXT, OUT_END, STARTED, BOOTED, BOOTS, JOB_RECORDS, RESULTS, ROUTED, WATCHED, MISSED = range(
+    0, 17 * 8, 8
+)
 """Fields of the control block: the host writes JOBS, OUT, OUT_END, JOB_RECORDS, RESULTS and then TURN; the guest sets DONE to TURN
 when FINISHED of the jobs have run. BOOTS counts resets. ROUTED says that the HPET reaches the processor by the I/O APIC only, and that
-its first timer is the stop."""
+its first timer is the stop. WATCHED: some run of this turn was looked at by its watch only; MISSED: such a look has missed something."""
 
 JOB_PAGES, JOB_EVENTS, JOB_STOP, JOB_BREAKPOINTS, JOB_REGISTERS = range(0, 5 * 8, 8)
 JOB_EVENT: Final = 0x90
 """(message data, delay) of each event, 8 bytes each."""
 JOB_LEAST: Final = 0xD0
 """Nanoseconds that a run takes at least: one that was over sooner has not begun, and is begun again."""
+JOB_WATCH, JOB_WATCHED, JOB_ROOT, JOB_OTHER_ROOT = range(0xD8, 0xF8, 8)
+"""Address and length of a list of page-table entries: (address, frame) 4 bytes each. A dirty flag that is set in one tells that the frame
+was written; where WATCH_CLEARED is in the frame, the flag was cleared for that alone. It holds as long as CR3 is one of the roots."""
+WATCH_CLEARED: Final = 1 << 31
+WATCH_MOST: Final = 4096 // 8
 JOB_LIST: Final = 0x100
 """(frame, address of its page) of each frame that has to be loaded, 4 bytes each."""
 JOB_SAVE: Final = RECORD - SAVE_BYTES
@@ -51,6 +58,8 @@ TABLES: Final = 0x11_0000
 STACK: Final = 0x11_7000
 IDT: Final = 0x11_8000
 LOADED: Final = 0x12_1000
+MARKED: Final = 0x12_1800
+"""A byte for each frame that was written."""
 TRAMPOLINE_SAVE: Final = 0x12_2000
 JOB_AREA: Final = 0x20_0000
 RESULT_AREA: Final = 0x40_0000
@@ -74,8 +83,9 @@ CONSTANTS: Final = {
     "STATUS_STOPPED": STATUS_STOPPED, "STATUS_SHUTDOWN": STATUS_SHUTDOWN,
     "PHASE": PHASE, "TURN": TURN, "DONE": DONE, "JOBS": JOBS, "INDEX": INDEX, "FINISHED": FINISHED, "OUT": OUT, "OUT_NEXT": OUT_NEXT,
     "OUT_END": OUT_END, "STARTED": STARTED, "BOOTED": BOOTED, "BOOTS": BOOTS, "JOB_RECORDS": JOB_RECORDS, "RESULTS": RESULTS,
-    "ROUTED": ROUTED,
+    "ROUTED": ROUTED, "WATCHED": WATCHED, "MISSED": MISSED, "MARKED": MARKED,
     "JOB_PAGES": JOB_PAGES, "JOB_EVENTS": JOB_EVENTS, "JOB_STOP": JOB_STOP, "JOB_BREAKPOINTS": JOB_BREAKPOINTS,
+    "WATCH_CLEARED": WATCH_CLEARED, "JOB_WATCH": JOB_WATCH, "JOB_WATCHED": JOB_WATCHED, "JOB_ROOT": JOB_ROOT, "JOB_OTHER_ROOT": JOB_OTHER_ROOT,
     "JOB_REGISTERS": JOB_REGISTERS, "JOB_EVENT": JOB_EVENT, "JOB_LEAST": JOB_LEAST, "JOB_LIST": JOB_LIST, "JOB_SAVE": JOB_SAVE,
     "RESULT_STATUS": RESULT_STATUS, "RESULT_TICKS": RESULT_TICKS, "RESULT_PAGES": RESULT_PAGES, "RESULT_REGISTERS": RESULT_REGISTERS,
     "RESULT_LIST": RESULT_LIST, "RESULT_SAVE": RESULT_SAVE,

@@ -106,12 +106,15 @@ class GuestMemory:
     def put(self, number: int, job: Job, stop: int, delays: tuple[int, ...], least: int) -> bool:
         """Write the job of a number; False if there is no room for its pages, which ends the batch before it."""
         places = {}
-        for frame, page in job.image.pages.items():
-            place = self._place(frame, page, job.way.patches)
+        for frame, page in {**job.image.pages, **job.watch.tables}.items():
+            place = self._place(page, tuple(patch for patch in job.way.patches if patch.frame == frame))
             if place is None:
                 return False
             if self._frames.get(frame) != place:
                 places[frame] = place
+        watch = self._place(job.watch.page.ljust(PAGE, b"\0"), ()) if job.watch.entries else 0
+        if watch is None:
+            return False
         absent = [frame for frame in self._frames if frame not in job.image.pages]
         for frame in absent:
             raise AssertionError(f"frame {frame} is not in this image: machines of another size have a guest of their own")
@@ -123,22 +126,21 @@ class GuestMemory:
         head = struct.pack("<4Q", len(places), len(events), stop, job.breakpoints)
         self.write(at, head + job.loaded)
         self.write(at + mailbox.JOB_EVENT, b"".join(struct.pack("<QQ", *event) for event in events))
-        self.write(at + mailbox.JOB_LEAST, _QWORD.pack(least))
+        self.write(at + mailbox.JOB_LEAST, struct.pack("<5Q", least, watch, job.watch.entries, *job.watch.roots))
         self.write(at + mailbox.JOB_LIST, b"".join(struct.pack("<II", *each) for each in places.items()))
         self.write(at + mailbox.JOB_SAVE, job.save)
         return True
 
-    def _place(self, frame: int, page: bytes, patches: tuple[Patch, ...]) -> int | None:
-        """Where the page lies in the pool."""
-        mine = tuple(patch for patch in patches if patch.frame == frame)
-        known = self._pool.get((id(page), mine))
+    def _place(self, page: bytes, patches: tuple[Patch, ...]) -> int | None:
+        """Where a page with patches lies in the pool."""
+        known = self._pool.get((id(page), patches))
         if known is not None:
             return known[1]
         if self._next + PAGE > mailbox.OUT_AREA:
             return None
         place, self._next = self._next, self._next + PAGE
-        self.write(place, with_patches(frame, page, mine) if mine else page)
-        self._pool[id(page), mine] = (page, place)  # with the page, so that nothing else gets its identity
+        self.write(place, with_patches(page, patches))
+        self._pool[id(page), patches] = (page, place)  # with the page, so that nothing else gets its identity
         return place
 
     def forget(self) -> None:
@@ -158,6 +160,13 @@ class GuestMemory:
     def done(self) -> bool:
         """Whether the guest has come to the end of its turn."""
         return self._read_control(mailbox.DONE) == self._turn
+
+    def missed(self) -> bool:
+        """Whether the harness has proved, at the end of its turn, that a watch told less than was written."""
+        missed = bool(self._read_control(mailbox.MISSED))
+        if missed:
+            self._control(mailbox.MISSED, 0)
+        return missed
 
     def progress(self) -> int:
         """The number of the job that runs."""

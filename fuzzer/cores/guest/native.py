@@ -13,6 +13,7 @@ from fuzzer.cores.guest.memory import Result
 from fuzzer.cores.guest.observe import observation, see
 from fuzzer.cores.guest.recognise import Recogniser
 from fuzzer.cores.guest.session import Engine, Run, Session
+from fuzzer.cores.guest.watch import Watches
 from reference.image import End, Image, Observation, Step
 
 _STEPS: Final = 64
@@ -45,6 +46,7 @@ class NativeCore:
 
     def __init__(self) -> None:
         self._sessions: dict[tuple[str, frozenset[int]], Session] = {}
+        self._watches = Watches()
         atexit.register(self.close)
 
     def start(self, profile: str) -> Engine:
@@ -70,7 +72,7 @@ class NativeCore:
     def trace(self, image: Image) -> Iterator[Step]:
         """The start, then the state at each boundary, by runs that are stopped there; the last step says how it ended."""
         try:
-            job = make_job(image, self.most_events)
+            job = make_job(image, self._watches.of(image), self.most_events)
         except Unsupported:
             return  # `run` tells why
         session = self._session(image)
@@ -98,7 +100,7 @@ class NativeCore:
         jobs: dict[int, Job] = {}
         for number, image in enumerate(images):
             try:
-                jobs[number] = make_job(image, self.most_events)
+                jobs[number] = make_job(image, self._watches.of(image), self.most_events)
             except Unsupported as reason:
                 found[number] = Observation(End.UNSUPPORTED, detail=str(reason))
         for number, placed in self._placed(session, jobs).items():

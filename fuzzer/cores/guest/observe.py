@@ -49,7 +49,7 @@ def see(job: Job, result: Result) -> Seen:
         return Seen(_RESETS[result.status], {}, {}, halted=False, code_bits=64)
     registers = registers_of(result.save, result.loaded)
     pages = {**job.image.pages, **result.pages}
-    memory = changed_pages(job.image, result.pages, job.way.patches)
+    memory = changed_pages(job, result.pages)
     passed = registers["rip"] - job.way.stub
     if passed in (0, _FIRST_OUT, _SECOND_OUT) and cpl(result.save) == 0:
         if passed == _SECOND_OUT:

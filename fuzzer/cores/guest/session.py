@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from fuzzer.cores.core import CoreError
@@ -10,6 +11,7 @@ from fuzzer.cores.guest.arrival import Arrivals, Stops
 from fuzzer.cores.guest.job import Job
 from fuzzer.cores.guest.mailbox import MOST_JOBS
 from fuzzer.cores.guest.memory import GuestMemory, Result
+from fuzzer.cores.guest.watch import EVERYTHING
 from reference.image import End
 
 HANG_SECONDS: Final = 10.0
@@ -78,6 +80,9 @@ class Session:
                     first += 1
                 alone = max(alone, first + count)  # nothing is known of those that had run: one by one
                 continue
+            if survived and engine.guest.missed():
+                runs = [*runs[:first], *map(_unwatched, runs[first : first + count]), *runs[first + count :]]
+                continue
             finished = engine.guest.finished() if survived else engine.guest.progress()
             for number in range(finished):
                 yield engine.guest.result(number)
@@ -93,6 +98,12 @@ class Session:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+
+
+def _unwatched(run: Run) -> Run:
+    """The same run with a look at everything: what its watch does not see is there to be seen."""
+    job, stop, delays, least = run
+    return replace(job, watch=EVERYTHING), stop, delays, least
 
 
 def _put(guest: GuestMemory, runs: Sequence[Run]) -> int:
