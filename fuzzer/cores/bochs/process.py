@@ -57,7 +57,7 @@ class Process:
         begun = time.monotonic()
         while not self._memory.find():
             self._check_boot(begun)
-        self.guest = GuestMemory(self._memory, harness, routed=True)
+        self.guest = GuestMemory(self._memory, harness, routed=True, repeats=True)
         self._memory.unmark()
         while not self.guest.booted():
             self._check_boot(begun)

@@ -33,20 +33,24 @@ Stops = Callable[[Job, Iterable[int]], Iterator[Result | End]]
 
 def screened(job: Job) -> Job:
     """The job without events and with an IDT that nobody has looked at: what is delivered on its way leaves a trace."""
-    image, marks = job.image, []
-    for top in (image.registers["cr3"], image.registers["cr3"] ^ USER_CR3_BIT):
-        place = entry_of(image.pages, top, image.registers["idtr_base"])
-        if place is not None:
-            frame, offset = divmod(place, PAGE)
-            old = job.watch.tables.get(frame, image.pages[frame])[offset]
-            marks.append(Patch(frame, offset, bytes([old]), bytes([old & ~_ACCESSED])))
-    return replace(job, events=(), way=replace(job.way, patches=(*job.way.patches, *marks)))
+    patches = dict(job.way.patches)
+    for frame, offset in _looked_at(job):
+        old = job.watch.tables.get(frame, job.image.pages[frame])[offset]
+        patches[frame] = (*patches.get(frame, ()), Patch(frame, offset, bytes([old]), bytes([old & ~_ACCESSED])))
+    return replace(job, events=(), way=replace(job.way, patches=patches))
+
+
+def _looked_at(job: Job) -> set[tuple[int, int]]:
+    """The entries that map the IDT: frame and offset."""
+    image = job.image
+    tops = (image.registers["cr3"], image.registers["cr3"] ^ USER_CR3_BIT)
+    places = (entry_of(image.pages, top, image.registers["idtr_base"]) for top in tops)
+    return {divmod(place, PAGE) for place in places if place is not None}
 
 
 def is_plain(screen: Job, result: Result) -> bool:
     """Whether nothing was delivered in the run of a screened job, and nothing can have been repeated: its ticks are boundaries."""
-    marks = screen.way.patches[2:]
-    if any(mark.frame in result.pages and result.pages[mark.frame][mark.offset] & _ACCESSED for mark in marks):
+    if any(frame in result.pages and result.pages[frame][offset] & _ACCESSED for frame, offset in _looked_at(screen)):
         return False
     return not any(_may_repeat(page) for page in screen.image.pages.values())
 

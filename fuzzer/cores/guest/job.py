@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from fuzzer.cores.guest.mailbox import MOST_EVENTS, MOST_FRAMES, REGISTERS_LOADED
-from fuzzer.cores.guest.paging import OutsideError, physical, read_linear
+from fuzzer.cores.guest.paging import OutsideError, physical
 from fuzzer.cores.guest.state import save_area
 from fuzzer.cores.guest.watch import Watch
 from reference.image import PAGE, Event, EventKind, Image
@@ -41,7 +42,8 @@ class Way:
 
     stub: int
     """Its linear address."""
-    patches: tuple[Patch, ...]
+    patches: Mapping[int, tuple[Patch, ...]]
+    """By frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +83,39 @@ def _messages(events: Sequence[Event], most: int) -> tuple[tuple[int, int], ...]
 
 
 def _way_out(image: Image) -> Way:
-    registers, vector = image.registers, image.end_vector
-    at = registers["idtr_base"] + vector * _GATE
-    gate = read_linear(image, at, _GATE)
+    registers = image.registers
+    gate_at, gate = _stretch(image, registers["idtr_base"] + image.end_vector * _GATE, _GATE)
     target = int.from_bytes(gate[0:2] + gate[6:12], "little")
-    stub = _free_place(image, target)
-    patched = stub.to_bytes(8, "little")
-    led = patched[0:2] + gate[2:6] + patched[2:8] + gate[12:16]
-    return Way(stub, (_patch(image, at, led), _patch(image, stub, STUB)))
+    handler_at, handler = _stretch(image, target & -PAGE, PAGE)
+    return _led_out(gate_at, gate, target & -PAGE, handler_at, handler)
 
 
-def _free_place(image: Image, target: int) -> int:
-    """A linear address in the page of the gate's handler at which filler stands: bytes of one value, in nobody's way."""
-    page = target & -PAGE
-    data = read_linear(image, page, PAGE)
-    for fill in (b"\xcc", b"\x00"):
-        place = data.find(fill * (2 * _SPACE + len(STUB)), PAGE // 2)
-        if place >= 0:
-            return page + place + _SPACE
-    raise Unsupported("no room for the way out in the page of the ending interrupt's handler")
-
-
-def _patch(image: Image, linear: int, new: bytes) -> Patch:
+def _stretch(image: Image, linear: int, size: int) -> tuple[int, bytes]:
+    """The physical address of bytes in one page of the image, and the bytes."""
     address = physical(image.pages, image.registers["cr3"], linear)
-    if address is None or address % PAGE + len(new) > PAGE:
+    page = None if address is None else image.pages.get(address // PAGE)
+    if address is None or page is None or address % PAGE + size > PAGE:
         raise OutsideError
-    frame, offset = divmod(address, PAGE)
-    return Patch(frame, offset, image.pages[frame][offset : offset + len(new)], new)
+    return address, page[address % PAGE : address % PAGE + size]
+
+
+@lru_cache(maxsize=256)
+def _led_out(gate_at: int, gate: bytes, page: int, handler_at: int, handler: bytes) -> Way:
+    """The way out by a gate, whose handler is in the page at a linear address; `gate_at` and `handler_at` are physical."""
+    offset = _free_place(handler)
+    stub = (page + offset).to_bytes(8, "little")
+    led = stub[0:2] + gate[2:6] + stub[2:8] + gate[12:16]
+    patches = (Patch(*divmod(gate_at, PAGE), gate, led), Patch(handler_at // PAGE, offset, handler[offset : offset + len(STUB)], STUB))
+    return Way(page + offset, {patch.frame: tuple(each for each in patches if each.frame == patch.frame) for patch in patches})
+
+
+def _free_place(page: bytes) -> int:
+    """An offset at which filler stands: bytes of one value, in nobody's way."""
+    for fill in (b"\xcc", b"\x00"):
+        place = page.find(fill * (2 * _SPACE + len(STUB)), PAGE // 2)
+        if place >= 0:
+            return place + _SPACE
+    raise Unsupported("no room for the way out in the page of the ending interrupt's handler")
 
 
 def with_patches(page: bytes, patches: Sequence[Patch]) -> bytes:
@@ -117,10 +125,10 @@ def with_patches(page: bytes, patches: Sequence[Patch]) -> bytes:
     return page
 
 
-def without_patches(frame: int, page: bytes, patches: Sequence[Patch]) -> bytes:
+def without_patches(page: bytes, patches: Sequence[Patch]) -> bytes:
     """A page that the guest has shown, with what the harness had put there taken out again, where it still stands."""
     for patch in patches:
-        if patch.frame == frame and page[patch.offset : patch.offset + len(patch.new)] == patch.new:
+        if page[patch.offset : patch.offset + len(patch.new)] == patch.new:
             page = page[: patch.offset] + patch.old + page[patch.offset + len(patch.new) :]
     return page
 
@@ -129,6 +137,8 @@ def changed_pages(job: Job, shown: Mapping[int, bytes]) -> dict[int, bytes]:
     """What an observation reports: pages that differ from the image's, scratch left out."""
     image, watch, patches = job.image, job.watch, job.way.patches
     found = {
-        frame: watch.with_flags(frame, without_patches(frame, page, patches)) for frame, page in shown.items() if frame not in image.scratch
+        frame: watch.with_flags(frame, without_patches(page, patches.get(frame, ())))
+        for frame, page in shown.items()
+        if frame not in image.scratch
     }
     return {frame: page for frame, page in sorted(found.items()) if page != image.pages.get(frame)}

@@ -14,12 +14,13 @@ SAVE_BYTES: Final = 0x400
 MOST_EVENTS: Final = 4
 
 CONTROL: Final = 0x12_0000
-PHASE, TURN, DONE, JOBS, INDEX, FINISHED, OUT, OUT_NEXT, OUT_END, STARTED, BOOTED, BOOTS, JOB_RECORDS, RESULTS, ROUTED, WATCHED, MISSED = range(
-    0, 17 * 8, 8
+PHASE, TURN, DONE, JOBS, INDEX, FINISHED, OUT, OUT_NEXT, OUT_END, STARTED, BOOTED, BOOTS, JOB_RECORDS, RESULTS, ROUTED, REPEATS, WATCHED, MISSED = (
+    range(0, 18 * 8, 8)
 )
 """Fields of the control block: the host writes JOBS, OUT, OUT_END, JOB_RECORDS, RESULTS and then TURN; the guest sets DONE to TURN
 when FINISHED of the jobs have run. BOOTS counts resets. ROUTED says that the HPET reaches the processor by the I/O APIC only, and that
-its first timer is the stop. WATCHED: some run of this turn was looked at by its watch only; MISSED: such a look has missed something."""
+its first timer is the stop; REPEATS that repeated string instructions are the engine's quickest way to copy. WATCHED: some run of this
+turn was looked at by its watch only; MISSED: such a look has missed something."""
 
 JOB_PAGES, JOB_EVENTS, JOB_STOP, JOB_BREAKPOINTS, JOB_REGISTERS = range(0, 5 * 8, 8)
 JOB_EVENT: Final = 0x90
@@ -83,7 +84,7 @@ CONSTANTS: Final = {
     "STATUS_STOPPED": STATUS_STOPPED, "STATUS_SHUTDOWN": STATUS_SHUTDOWN,
     "PHASE": PHASE, "TURN": TURN, "DONE": DONE, "JOBS": JOBS, "INDEX": INDEX, "FINISHED": FINISHED, "OUT": OUT, "OUT_NEXT": OUT_NEXT,
     "OUT_END": OUT_END, "STARTED": STARTED, "BOOTED": BOOTED, "BOOTS": BOOTS, "JOB_RECORDS": JOB_RECORDS, "RESULTS": RESULTS,
-    "ROUTED": ROUTED, "WATCHED": WATCHED, "MISSED": MISSED, "MARKED": MARKED,
+    "ROUTED": ROUTED, "REPEATS": REPEATS, "WATCHED": WATCHED, "MISSED": MISSED, "MARKED": MARKED,
     "JOB_PAGES": JOB_PAGES, "JOB_EVENTS": JOB_EVENTS, "JOB_STOP": JOB_STOP, "JOB_BREAKPOINTS": JOB_BREAKPOINTS,
     "WATCH_CLEARED": WATCH_CLEARED, "JOB_WATCH": JOB_WATCH, "JOB_WATCHED": JOB_WATCHED, "JOB_ROOT": JOB_ROOT, "JOB_OTHER_ROOT": JOB_OTHER_ROOT,
     "JOB_REGISTERS": JOB_REGISTERS, "JOB_EVENT": JOB_EVENT, "JOB_LEAST": JOB_LEAST, "JOB_LIST": JOB_LIST, "JOB_SAVE": JOB_SAVE,

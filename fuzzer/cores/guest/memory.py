@@ -63,15 +63,16 @@ class SharedMemory:
 
 
 class GuestMemory:
-    """A view of the guest's memory, which knows what lies in each frame and in the pool of pages."""
+    """A view of the guest's memory, which knows what lies in each frame and in the pool."""
 
-    def __init__(self, memory: Memory, harness: Harness, routed: bool = False) -> None:
+    def __init__(self, memory: Memory, harness: Harness, *, routed: bool, repeats: bool) -> None:
         self.write = memory.write
         self._read = memory.read
-        self._routed = routed
+        self._routed, self._repeats = routed, repeats
         self._pool: dict[tuple[int, tuple[Patch, ...]], tuple[bytes, int]] = {}
         self._next = mailbox.POOL
-        self._frames: dict[int, int] = {}
+        self._frames: dict[int, bytes | None] = {}
+        self._places: dict[int, int | None] = {}
         self._turn = 0
         self._install(harness)
 
@@ -94,6 +95,7 @@ class GuestMemory:
         self._control(mailbox.OUT, mailbox.OUT_AREA)
         self._control(mailbox.OUT_END, mailbox.MEMORY)
         self._control(mailbox.ROUTED, int(self._routed))
+        self._control(mailbox.REPEATS, int(self._repeats))
 
     def _control(self, field: int, value: int) -> None:
         self.write(CONTROL + field, _QWORD.pack(value))
@@ -105,29 +107,26 @@ class GuestMemory:
 
     def put(self, number: int, job: Job, stop: int, delays: tuple[int, ...], least: int) -> bool:
         """Write the job of a number; False if there is no room for its pages, which ends the batch before it."""
-        places = {}
-        for frame, page in {**job.image.pages, **job.watch.tables}.items():
-            place = self._place(page, tuple(patch for patch in job.way.patches if patch.frame == frame))
-            if place is None:
-                return False
-            if self._frames.get(frame) != place:
-                places[frame] = place
-        watch = self._place(job.watch.page.ljust(PAGE, b"\0"), ()) if job.watch.entries else 0
-        if watch is None:
+        pages, patches = {**job.image.pages, **job.watch.tables}, job.way.patches
+        other = {frame: page for frame, page in pages.items() if self._frames.get(frame) is not page or frame in patches}
+        found = {frame: self._place(page, patches.get(frame, ())) for frame, page in other.items()}
+        places = {frame: place for frame, place in found.items() if self._places.get(frame) != place}
+        watch = self._place(job.watch.page, ()) if job.watch.entries else 0
+        if watch is None or None in places.values():
             return False
-        absent = [frame for frame in self._frames if frame not in job.image.pages]
-        for frame in absent:
-            raise AssertionError(f"frame {frame} is not in this image: machines of another size have a guest of their own")
-        self._frames.update(places)
-        at = mailbox.JOB_AREA + number * RECORD
+        assert len(pages) == len(self._frames) or not self._frames, "machines of another size have a guest of their own"
+        self._frames |= {frame: None if frame in patches else page for frame, page in other.items()}
+        self._places |= places
         events = list(zip((message for message, _ in job.events), delays, strict=True))
         if self._routed:
             events.insert(0, (_SMI_MESSAGE, stop))
-        head = struct.pack("<4Q", len(places), len(events), stop, job.breakpoints)
-        self.write(at, head + job.loaded)
-        self.write(at + mailbox.JOB_EVENT, b"".join(struct.pack("<QQ", *event) for event in events))
-        self.write(at + mailbox.JOB_LEAST, struct.pack("<5Q", least, watch, job.watch.entries, *job.watch.roots))
-        self.write(at + mailbox.JOB_LIST, b"".join(struct.pack("<II", *each) for each in places.items()))
+        at = mailbox.JOB_AREA + number * RECORD
+        head = struct.pack("<4Q", len(places), len(events), stop, job.breakpoints) + job.loaded
+        timers = b"".join(struct.pack("<QQ", *event) for event in events)
+        looks = struct.pack("<5Q", least, watch, job.watch.entries, *job.watch.roots)
+        frames = b"".join(struct.pack("<II", *each) for each in places.items())
+        self.write(at, head.ljust(mailbox.JOB_EVENT) + timers.ljust(mailbox.JOB_LEAST - mailbox.JOB_EVENT) + looks)
+        self.write(at + mailbox.JOB_LIST, frames)
         self.write(at + mailbox.JOB_SAVE, job.save)
         return True
 
@@ -147,6 +146,7 @@ class GuestMemory:
         """Empty the pool: the next job loads all of its pages."""
         self._pool.clear()
         self._frames.clear()
+        self._places.clear()
         self._next = mailbox.POOL
 
     def begin(self, jobs: int) -> None:

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from itertools import chain
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from fuzzer.cores.guest.mailbox import REGISTERS_LOADED, SAVE_BYTES, SMBASE
 from fuzzer.cores.guest.paging import read_linear
-from reference.bits import DR6_FIXED, FIXED
+from reference.bits import DR6_FIXED, FIXED, MASK32
 from reference.image import REGISTERS, SEGMENTS, Image
 from reference.profiles import Cr0, Cr4, Efer
 
 _FIRST: Final = 0xFC00
 """The offset from SMBASE at which the save area begins, as the harness copies it."""
 _REVISION: Final = 0x0002_0064
-_BASES: Final = {"fs": "fs_base", "gs": "gs_base"}
-
-_QUADS: Final = {
-    "efer": 0xFED0, "cr4": 0xFF48, "cr3": 0xFF50, "cr0": 0xFF58, "dr7": 0xFF60, "dr6": 0xFF68, "rflags": 0xFF70, "rip": 0xFF78,
-    "r15": 0xFF80, "r14": 0xFF88, "r13": 0xFF90, "r12": 0xFF98, "r11": 0xFFA0, "r10": 0xFFA8, "r9": 0xFFB0, "r8": 0xFFB8,
-    "rdi": 0xFFC0, "rsi": 0xFFC8, "rbp": 0xFFD0, "rsp": 0xFFD8, "rbx": 0xFFE0, "rdx": 0xFFE8, "rcx": 0xFFF0, "rax": 0xFFF8,
-}  # fmt: skip
-_SEGMENTS_AT: Final = {name: 0xFE00 + 16 * number for number, name in enumerate(SEGMENTS)}
-"""ES to GS; then GDTR, LDTR, IDTR and TR in the same form: selector, attributes, limit, base."""
-_GDTR, _LDTR, _IDTR, _TR = 0xFE60, 0xFE70, 0xFE80, 0xFE90
+_EFER: Final = struct.Struct("<Q")
+_EFER_AT: Final = 0xFED0
+_QUADS: Final = (
+    "cr4", "cr3", "cr0", "dr7", "dr6", "rflags", "rip", "r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rdi", "rsi", "rbp", "rsp",
+    "rbx", "rdx", "rcx", "rax",
+)  # fmt: skip
+_QUADS_AT: Final = 0xFF48
+_QUADS_FORM: Final = struct.Struct(f"<{len(_QUADS)}Q")
+_TABLES: Final = (*SEGMENTS, "gdtr", "ldtr", "idtr", "tr")
+"""All in one form: selector, attributes, limit, base."""
+_TABLES_AT: Final = 0xFE00
+_TABLES_FORM: Final = struct.Struct("<" + "HHIQ" * len(_TABLES))
+_ENTRY: Final = struct.Struct("<HHIQ")
 _SMBASE_AT: Final = 0xFF00
 _REVISION_AT: Final = 0xFEFC
-_ENTRY: Final = struct.Struct("<HHIQ")
+_CS_AT, _SS_AT = (_TABLES_AT + _ENTRY.size * _TABLES.index(name) - _FIRST for name in ("cs", "ss"))
 _VALID: Final = 0x100
 """An attribute by which Bochs tells a segment register that was loaded from one that holds a null selector; QEMU leaves it alone."""
 _LONG_MODE: Final = Efer.LME | Efer.LMA
 _PAE: Final = Cr4.PAE
 _PAGING: Final = Cr0.PE | Cr0.ET | Cr0.PG
+_QUADS_OF: Final = itemgetter(*_QUADS)
+_SELECTORS_OF: Final = itemgetter(*SEGMENTS, "ldtr", "tr")
+_IN_ORDER: Final = itemgetter(*REGISTERS)
 
 
-@dataclass(frozen=True, slots=True)
-class Hidden:
+class Hidden(NamedTuple):
     """A segment register with its hidden part; attributes are bits 8 to 23 of the descriptor's upper half, the limit's left out."""
 
     selector: int
@@ -46,21 +53,12 @@ class Hidden:
     base: int
 
 
-def hidden_parts(image: Image) -> dict[str, Hidden]:
-    """What ES to GS, LDTR and TR hold once they have been loaded from the image's GDT."""
-    registers = image.registers
-    gdt = read_linear(image, registers["gdtr_base"], min(registers["gdtr_limit"], 0xFFF) + 1)
-    names = (*SEGMENTS, "ldtr", "tr")
-    parts = _hidden(gdt, tuple(registers[name] for name in names))
-    found = dict(zip(names, parts, strict=True))
-    for name, base in _BASES.items():
-        part = found[name]
-        found[name] = Hidden(part.selector, part.attributes, part.limit, registers[base])
-    return found
+_NOTHING: Final = Hidden(0, 0, 0, 0)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
 def _hidden(gdt: bytes, selectors: tuple[int, ...]) -> tuple[Hidden, ...]:
+    """What ES to GS, LDTR and TR hold once they have been loaded from a GDT."""
     *ordinary, ldtr, tr = selectors
     return (*(_load(gdt, each, wide=False) for each in ordinary), _load(gdt, ldtr, wide=True), _load(gdt, tr, wide=True))
 
@@ -80,16 +78,20 @@ def _load(gdt: bytes, selector: int, wide: bool) -> Hidden:
 
 def save_area(image: Image) -> bytes:
     """The save area from which RSM makes the machine of `image`."""
-    registers, area = image.registers, bytearray(SAVE_BYTES)
-    for name, place in _QUADS.items():
-        struct.pack_into("<Q", area, place - _FIRST, registers[name])
-    parts = hidden_parts(image)
-    places = {**_SEGMENTS_AT, "ldtr": _LDTR, "tr": _TR}
-    for name, place in places.items():
-        part = parts[name]
-        _ENTRY.pack_into(area, place - _FIRST, part.selector, part.attributes, part.limit, part.base)
-    _ENTRY.pack_into(area, _GDTR - _FIRST, 0, 0, registers["gdtr_limit"], registers["gdtr_base"])
-    _ENTRY.pack_into(area, _IDTR - _FIRST, 0, 0, registers["idtr_limit"], registers["idtr_base"])
+    registers = image.registers
+    gdt = read_linear(image, registers["gdtr_base"], min(registers["gdtr_limit"], 0xFFF) + 1)
+    es, cs, ss, ds, fs, gs, ldtr, tr = _hidden(gdt, _SELECTORS_OF(registers))
+    fs = Hidden(fs.selector, fs.attributes, fs.limit, registers["fs_base"])
+    gs = Hidden(gs.selector, gs.attributes, gs.limit, registers["gs_base"])
+    gdtr, idtr = (Hidden(0, 0, registers[f"{name}_limit"], registers[f"{name}_base"]) for name in ("gdtr", "idtr"))
+    return _area(registers["efer"], _QUADS_OF(registers), (es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr))
+
+
+def _area(efer: int, quads: tuple[int, ...], tables: tuple[Hidden, ...]) -> bytes:
+    area = bytearray(SAVE_BYTES)
+    _EFER.pack_into(area, _EFER_AT - _FIRST, efer)
+    _QUADS_FORM.pack_into(area, _QUADS_AT - _FIRST, *quads)
+    _TABLES_FORM.pack_into(area, _TABLES_AT - _FIRST, *chain.from_iterable(tables))
     struct.pack_into("<I", area, _SMBASE_AT - _FIRST, SMBASE)
     struct.pack_into("<I", area, _REVISION_AT - _FIRST, _REVISION)
     return bytes(area)
@@ -97,46 +99,39 @@ def save_area(image: Image) -> bytes:
 
 def harness_area(cr3: int, rip: int) -> bytes:
     """The save area from which RSM goes on in 64-bit code of the harness, outside of SMM, at CPL 0."""
-    area = bytearray(SAVE_BYTES)
-    values = {"efer": _LONG_MODE, "cr4": _PAE, "cr3": cr3, "cr0": _PAGING, "dr6": DR6_FIXED, "rflags": FIXED, "rip": rip}
-    for name, value in values.items():
-        struct.pack_into("<Q", area, _QUADS[name] - _FIRST, value)
-    for name, place in _SEGMENTS_AT.items():
-        _ENTRY.pack_into(area, place - _FIRST, *((0x08, 0xA09B | _VALID) if name == "cs" else (0x10, 0xC093 | _VALID)), 0xFFFF_FFFF, 0)
-    _ENTRY.pack_into(area, _TR - _FIRST, 0, 0x8B | _VALID, 0x67, 0)
-    struct.pack_into("<I", area, _SMBASE_AT - _FIRST, SMBASE)
-    struct.pack_into("<I", area, _REVISION_AT - _FIRST, _REVISION)
-    return bytes(area)
+    values = {"cr4": _PAE, "cr3": cr3, "cr0": _PAGING, "dr6": DR6_FIXED, "rflags": FIXED, "rip": rip}
+    code, data = Hidden(0x08, 0xA09B | _VALID, MASK32, 0), Hidden(0x10, 0xC093 | _VALID, MASK32, 0)
+    special = {"cs": code, "gdtr": _NOTHING, "ldtr": _NOTHING, "idtr": _NOTHING, "tr": Hidden(0, 0x8B | _VALID, 0x67, 0)}
+    tables = tuple(special.get(name, data) for name in _TABLES)
+    return _area(_LONG_MODE, tuple(values.get(name, 0) for name in _QUADS), tables)
 
 
 def registers_of(area: bytes, loaded: tuple[int, ...]) -> dict[str, int]:
     """Every register of an observation, from a save area and from those that the harness read itself."""
     found = dict(zip(REGISTERS_LOADED, loaded, strict=True))
-    for name, place in _QUADS.items():
-        (found[name],) = struct.unpack_from("<Q", area, place - _FIRST)
-    for name, place in (*_SEGMENTS_AT.items(), ("ldtr", _LDTR), ("tr", _TR)):
-        selector, _, _, base = _ENTRY.unpack_from(area, place - _FIRST)
-        found[name] = selector
-        if name in _BASES:
-            found[_BASES[name]] = base
-    for name, place in (("gdtr", _GDTR), ("idtr", _IDTR)):
-        _, _, limit, base = _ENTRY.unpack_from(area, place - _FIRST)
-        found[f"{name}_limit"], found[f"{name}_base"] = limit & 0xFFFF, base
+    (found["efer"],) = _EFER.unpack_from(area, _EFER_AT - _FIRST)
+    found.update(zip(_QUADS, _QUADS_FORM.unpack_from(area, _QUADS_AT - _FIRST), strict=True))
+    tables = _TABLES_FORM.unpack_from(area, _TABLES_AT - _FIRST)
+    found.update(zip(_TABLES, tables[0::4], strict=True))
+    limits, bases = dict(zip(_TABLES, tables[2::4], strict=True)), dict(zip(_TABLES, tables[3::4], strict=True))
+    found["fs_base"], found["gs_base"] = bases["fs"], bases["gs"]
+    for name in ("gdtr", "idtr"):
+        found[f"{name}_limit"], found[f"{name}_base"] = limits[name] & 0xFFFF, bases[name]
     return found
 
 
-def in_order(found: dict[str, int]) -> tuple[int, ...]:
+def in_order(found: Mapping[str, int]) -> tuple[int, ...]:
     """Registers in the order of REGISTERS."""
-    return tuple(found[name] for name in REGISTERS)
+    return _IN_ORDER(found)  # type: ignore[no-any-return]
 
 
 def cpl(area: bytes) -> int:
     """The privilege level that was interrupted: the DPL of SS."""
-    _, attributes, _, _ = _ENTRY.unpack_from(area, _SEGMENTS_AT["ss"] - _FIRST)
+    _, attributes, _, _ = _ENTRY.unpack_from(area, _SS_AT)
     return int(attributes) >> 5 & 3
 
 
 def code_bits(area: bytes) -> int:
     """How wide the code was that was interrupted: 64, or 32 in compatibility mode."""
-    _, attributes, _, _ = _ENTRY.unpack_from(area, _SEGMENTS_AT["cs"] - _FIRST)
+    _, attributes, _, _ = _ENTRY.unpack_from(area, _CS_AT)
     return 64 if attributes & 0x2000 else 32

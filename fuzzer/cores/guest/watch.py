@@ -7,22 +7,26 @@ entries after a run tells all that it wrote. The harness proves that nothing was
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from fuzzer.cores.guest.mailbox import WATCH_CLEARED, WATCH_MOST
-from fuzzer.targets.tables import USER_CR3_BIT
+from fuzzer.targets.tables import CR3, REGIONS, USER_CR3_BIT
 from reference.image import PAGE, Image
 
 _PRESENT, _DIRTY, _LARGE = 1 << 0, 1 << 6, 1 << 7
 _ADDRESS: Final = 0x000F_FFFF_FFFF_F000
 _ENTRIES: Final = struct.Struct("<512Q")
 _TOP: Final = 4
-_REMEMBERED: Final = 16
+_REMEMBERED: Final = 512
+_USUAL: Final = range(CR3 // PAGE, CR3 // PAGE + sum(REGIONS[name].pages for name in ("page_tables", "user_page_tables")))
+"""The frames that page tables are in, unless a case says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Watch:
     """What the guest looks at after a run; with no entries it looks at every frame, whatever that takes.
 
@@ -49,20 +53,20 @@ class Watches:
     """The watches of the page tables that images have: most have the same."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[int, Mapping[int, bytes], Watch]] = []
+        self._known: OrderedDict[tuple[int, ...], tuple[Mapping[int, bytes], Watch]] = OrderedDict()
 
     def of(self, image: Image) -> Watch:
         """The watch of an image."""
-        top = image.registers["cr3"] & _ADDRESS
-        for number, (root, tables, watch) in enumerate(self._known):
-            if root == top and all(image.pages.get(frame) is page for frame, page in tables.items()):
-                if number:
-                    self._known.insert(0, self._known.pop(number))
-                return watch
-        levels, watch = _watch(image.pages, top)
-        self._known.insert(0, (top, {frame: image.pages[frame] for frame in levels}, watch))
-        del self._known[_REMEMBERED:]
-        return watch
+        top, pages = image.registers["cr3"] & _ADDRESS, image.pages
+        key = (top, *(id(pages.get(frame)) for frame in _USUAL))
+        known = self._known.pop(key, None)
+        if known is None or not all(pages.get(frame) is page for frame, page in known[0].items()):
+            levels, watch = _watch(pages, top)
+            known = {frame: pages[frame] for frame in levels}, watch
+        self._known[key] = known
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return known[1]
 
 
 def _watch(pages: Mapping[int, bytes], top: int) -> tuple[dict[int, int], Watch]:
@@ -85,7 +89,7 @@ def _watch(pages: Mapping[int, bytes], top: int) -> tuple[dict[int, int], Watch]
     if not sound or len(watched) > WATCH_MOST:
         return levels, EVERYTHING
     page = b"".join(struct.pack("<II", *each) for each in watched).ljust(PAGE, b"\0")
-    tables = {frame: (int.from_bytes(pages[frame], "little") & ~flags).to_bytes(PAGE, "little") for frame, flags in dirty.items()}
+    tables = {frame: _without(pages[frame], flags) for frame, flags in dirty.items()}
     return levels, Watch(tables, page, len(watched), roots, dirty)
 
 
@@ -101,5 +105,12 @@ def _walk(pages: Mapping[int, bytes], frame: int, level: int, levels: dict[int, 
     )
 
 
-def _present(page: bytes) -> Iterator[tuple[int, int]]:
-    return ((number, entry) for number, entry in enumerate(_ENTRIES.unpack(page)) if entry & _PRESENT)
+@lru_cache(maxsize=4096)
+def _present(page: bytes) -> tuple[tuple[int, int], ...]:
+    return tuple((number, entry) for number, entry in enumerate(_ENTRIES.unpack(page)) if entry & _PRESENT)
+
+
+@lru_cache(maxsize=4096)
+def _without(page: bytes, flags: int) -> bytes:
+    """A table with flags cleared: one object for equal tables, so that the guest keeps it."""
+    return (int.from_bytes(page, "little") & ~flags).to_bytes(PAGE, "little")

@@ -39,7 +39,7 @@ class Process:
             file.truncate(MEMORY)
             self._map = mmap.mmap(file.fileno(), MEMORY)
         (folder / "rom").write_bytes(harness.rom)
-        self.guest = GuestMemory(SharedMemory(memoryview(self._map)), harness)
+        self.guest = GuestMemory(SharedMemory(memoryview(self._map)), harness, routed=False, repeats=False)
         self._said = (folder / "said").open("w+b")
         self._process = subprocess.Popen(
             _command(folder, model), stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, preexec_fn=die_with_parent
