@@ -21,7 +21,7 @@ from fuzzer.cores.guest.memory import GuestMemory
 from fuzzer.cores.guest.program import die_with_parent, processor_time
 
 _BOOT_SECONDS: Final = 20.0
-_NAP: Final = 0.0002
+_NAP: Final = 0.0005
 _GO_ON: Final = b"c\n" * 0x800
 _STALL_SECONDS: Final = 2.0
 """A job takes a millisecond. A stop that comes with a single-step trap pending makes Bochs deliver the trap in the handler of the SMI,

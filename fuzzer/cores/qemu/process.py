@@ -23,7 +23,7 @@ NANOSECONDS: Final = 1 << SHIFT
 _BOOT_SECONDS: Final = 20.0
 _STALL_SECONDS: Final = 0.15
 """Of processor time; a job takes microseconds."""
-_NAP: Final = 0.0002
+_NAP: Final = 0.0005
 
 
 class Process:
