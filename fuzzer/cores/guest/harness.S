@@ -12,6 +12,10 @@
         .set SAVE_EFER, SAVE + 0x2D0
         .set SAVE_CR3, SAVE + 0x350
         .set SAVE_DR7, SAVE + 0x360
+        .set SAVE_RFLAGS, SAVE + 0x370
+        .set SAVE_RIP, SAVE + 0x378
+        .set SAVE_RSP, SAVE + 0x3D8
+        .set SAVE_RCX, SAVE + 0x3F0
         .set LMA, 1 << 10
         .set DIRTY, 1 << 6
 
@@ -116,7 +120,43 @@ collect:
         subq    STARTED(%rbp), %rax
         movq    %rax, RESULT_TICKS(%rbx)
         cmpq    JOB_LEAST(%r14), %rax
-        jbe     again
+        ja      1f
+        cmpq    $0, RESULT_WALKED(%rbx)
+        je      again
+        jmp     next_step
+1:      movq    RESULT_WALKED(%rbx), %rcx
+        cmpq    JOB_WALK(%r14), %rcx
+        je      observe
+
+# One step of a walk: a note of where the run is, and on by one tick.
+        movq    %rcx, %rdi
+        shlq    $WALK_SHIFT, %rdi
+        addq    RESULT_WALK(%rbx), %rdi
+        movq    SAVE_RIP, %rdx
+        movq    %rdx, 0x00(%rdi)
+        movq    SAVE_RCX, %rax
+        movq    %rax, 0x08(%rdi)
+        movq    SAVE_RSP, %rax
+        movq    %rax, 0x10(%rdi)
+        movq    SAVE_RFLAGS, %rax
+        movq    %rax, 0x18(%rdi)
+        incq    %rcx
+        movq    %rcx, RESULT_WALKED(%rbx)
+        cmpq    JOB_WALK(%r14), %rcx
+        je      observe
+        subq    JOB_STUB(%r14), %rdx
+        cmpq    $STUB_BYTES, %rdx
+        jb      observe
+next_step:
+        movl    $APIC_INITIAL, %edi
+        movl    JOB_STEP(%r14), %esi
+        cmpq    $0, ROUTED(%rbp)
+        je      set_stop
+        movq    %rsi, JOB_EVENT+8(%r14)
+        movl    $1, %ecx
+        jmp     set_events
+
+observe:
         call    save_registers
         leaq    RESULT_SAVE(%rbx), %rdi
         movl    $SAVE, %esi
@@ -165,7 +205,7 @@ next_job:
         jae     finished
         movq    OUT_END(%rbp), %rcx
         subq    OUT_NEXT(%rbp), %rcx
-        cmpq    $MOST_FRAMES * 4096, %rcx
+        cmpq    $MOST_FRAMES * 4096 + MOST_WALK << WALK_SHIFT, %rcx
         jb      finished                        # no room for what one more run may change
         jmp     start
 
@@ -499,6 +539,14 @@ drain_nmi:
 
 start:
         call    result_place
+        movq    $0, RESULT_WALKED(%rbx)
+        movq    OUT_NEXT(%rbp), %rax
+        movq    %rax, RESULT_WALK(%rbx)
+        movq    JOB_WALK(%r14), %rcx
+        shlq    $WALK_SHIFT, %rcx
+        addq    $4095, %rcx
+        andq    $-4096, %rcx
+        addq    %rcx, OUT_NEXT(%rbp)
         leaq    JOB_LIST(%r14), %r12
         movq    JOB_PAGES(%r14), %r13
 1:      testq   %r13, %r13
@@ -526,7 +574,8 @@ start:
         movl    JOB_STOP(%r14), %esi
         movq    JOB_EVENTS(%r14), %rcx
         testq   %rcx, %rcx
-        jz      5f
+        jz      set_stop
+set_events:
         leaq    JOB_EVENT(%r14), %r12
         movl    $HPET_COUNTER, %eax
         movl    (%rax), %r10d                   # all events count from here
@@ -544,7 +593,8 @@ start:
         addq    $0x20, %rax
         decq    %rcx
         jnz     4b
-5:      movl    %esi, (%rdi)                    # the stop counts from here
+set_stop:
+        movl    %esi, (%rdi)                    # the stop counts from here
 begin:
         rdtsc
         shlq    $32, %rdx

@@ -59,6 +59,21 @@ class Job:
     events: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A job and its timers: the count of its stop, the delays of its events, the nanoseconds that it takes at least.
+
+    A run that is walked goes on from its stop by `walk` ticks, one at a time, and notes each; `step` is the count of one tick.
+    """
+
+    job: Job
+    stop: int
+    delays: tuple[int, ...]
+    least: int
+    walk: int = 0
+    step: int = 0
+
+
 def make_job(image: Image, watch: Watch, most_events: int = MOST_EVENTS) -> Job:
     """The job for an image; Unsupported where there is none."""
     if max(image.pages) >= MOST_FRAMES:

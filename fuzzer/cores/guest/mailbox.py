@@ -14,13 +14,14 @@ SAVE_BYTES: Final = 0x400
 MOST_EVENTS: Final = 4
 
 CONTROL: Final = 0x12_0000
-PHASE, TURN, DONE, JOBS, INDEX, FINISHED, OUT, OUT_NEXT, OUT_END, STARTED, BOOTED, BOOTS, JOB_RECORDS, RESULTS, ROUTED, REPEATS, WATCHED, MISSED = (
-    range(0, 18 * 8, 8)
-)
+PHASE, TURN, DONE, JOBS, INDEX, FINISHED, OUT, OUT_NEXT, OUT_END, STARTED, BOOTED, BOOTS = range(0, 0x60, 8)
+JOB_RECORDS, RESULTS, ROUTED, REPEATS, WATCHED, MISSED = range(0x60, 0x90, 8)
 """Fields of the control block: the host writes JOBS, OUT, OUT_END, JOB_RECORDS, RESULTS and then TURN; the guest sets DONE to TURN
 when FINISHED of the jobs have run. BOOTS counts resets. ROUTED says that the HPET reaches the processor by the I/O APIC only, and that
 its first timer is the stop; REPEATS that repeated string instructions are the engine's quickest way to copy. WATCHED: some run of this
 turn was looked at by its watch only; MISSED: such a look has missed something."""
+
+PHASE_IDLE, PHASE_RUNNING, PHASE_DISARMED = range(3)
 
 JOB_PAGES, JOB_EVENTS, JOB_STOP, JOB_BREAKPOINTS, JOB_REGISTERS = range(0, 5 * 8, 8)
 JOB_EVENT: Final = 0x90
@@ -32,12 +33,21 @@ JOB_WATCH, JOB_WATCHED, JOB_ROOT, JOB_OTHER_ROOT = range(0xD8, 0xF8, 8)
 was written; where WATCH_CLEARED is in the frame, the flag was cleared for that alone. It holds as long as CR3 is one of the roots."""
 WATCH_CLEARED: Final = 1 << 31
 WATCH_MOST: Final = 4096 // 8
-JOB_LIST: Final = 0x100
+JOB_WALK, JOB_STEP, JOB_STUB = range(0xF8, 0x110, 8)
+"""A run that is walked is stopped for a note at each of JOB_WALK ticks from its stop on, by timers of JOB_STEP, unless it comes to the way
+out, which begins at JOB_STUB."""
+STUB_BYTES: Final = 8
+MOST_WALK: Final = 0x1000
+WALK_SHIFT: Final = 5
+"""A note is 32 bytes: RIP, RCX, RSP, RFLAGS."""
+JOB_LIST: Final = 0x120
 """(frame, address of its page) of each frame that has to be loaded, 4 bytes each."""
 JOB_SAVE: Final = RECORD - SAVE_BYTES
 
 RESULT_STATUS, RESULT_TICKS, RESULT_PAGES = range(0, 3 * 8, 8)
 RESULT_REGISTERS: Final = 0x20
+RESULT_WALK, RESULT_WALKED = range(0x90, 0xA0, 8)
+"""Address and number of the notes of a walk."""
 RESULT_LIST: Final = 0x100
 """(frame, address of the copy) of each frame that changed, 4 bytes each."""
 RESULT_SAVE: Final = RECORD - SAVE_BYTES
@@ -76,19 +86,5 @@ MARK_PLACE: Final = 0xFFF0
 BLOCK: Final = 0x2_0000
 MOST_JOBS: Final = (RESULT_AREA - JOB_AREA) // RECORD
 
-CONSTANTS: Final = {
-    "SMBASE": SMBASE, "TABLES": TABLES, "STACK": STACK, "IDT": IDT, "CONTROL": CONTROL, "LOADED": LOADED,
-    "TRAMPOLINE_SAVE": TRAMPOLINE_SAVE, "MOST_FRAMES": MOST_FRAMES, "RECORD_SHIFT": RECORD_SHIFT,
-    "MOST_EVENTS": MOST_EVENTS, "ROM_MARKS": ROM_MARKS, "MARK": MARK, "MARK_PLACE": MARK_PLACE, "BLOCK": BLOCK, "MEMORY": MEMORY,
-    "PHASE_IDLE": 0, "PHASE_RUNNING": 1, "PHASE_DISARMED": 2,
-    "STATUS_STOPPED": STATUS_STOPPED, "STATUS_SHUTDOWN": STATUS_SHUTDOWN,
-    "PHASE": PHASE, "TURN": TURN, "DONE": DONE, "JOBS": JOBS, "INDEX": INDEX, "FINISHED": FINISHED, "OUT": OUT, "OUT_NEXT": OUT_NEXT,
-    "OUT_END": OUT_END, "STARTED": STARTED, "BOOTED": BOOTED, "BOOTS": BOOTS, "JOB_RECORDS": JOB_RECORDS, "RESULTS": RESULTS,
-    "ROUTED": ROUTED, "REPEATS": REPEATS, "WATCHED": WATCHED, "MISSED": MISSED, "MARKED": MARKED,
-    "JOB_PAGES": JOB_PAGES, "JOB_EVENTS": JOB_EVENTS, "JOB_STOP": JOB_STOP, "JOB_BREAKPOINTS": JOB_BREAKPOINTS,
-    "WATCH_CLEARED": WATCH_CLEARED, "JOB_WATCH": JOB_WATCH, "JOB_WATCHED": JOB_WATCHED, "JOB_ROOT": JOB_ROOT, "JOB_OTHER_ROOT": JOB_OTHER_ROOT,
-    "JOB_REGISTERS": JOB_REGISTERS, "JOB_EVENT": JOB_EVENT, "JOB_LEAST": JOB_LEAST, "JOB_LIST": JOB_LIST, "JOB_SAVE": JOB_SAVE,
-    "RESULT_STATUS": RESULT_STATUS, "RESULT_TICKS": RESULT_TICKS, "RESULT_PAGES": RESULT_PAGES, "RESULT_REGISTERS": RESULT_REGISTERS,
-    "RESULT_LIST": RESULT_LIST, "RESULT_SAVE": RESULT_SAVE,
-}  # fmt: skip
-"""What constants.inc says when the harness is assembled."""
+CONSTANTS: Final = {name: value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, int)}
+"""What constants.inc says when the harness is assembled: every number above."""

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from fuzzer.cores.guest import mailbox
 from fuzzer.cores.guest.assemble import ENTRY, Harness
-from fuzzer.cores.guest.job import Job, Patch, with_patches
+from fuzzer.cores.guest.job import Patch, Run, with_patches
 from fuzzer.cores.guest.mailbox import CONTROL, RECORD
 from fuzzer.cores.guest.state import harness_area
 from reference.image import PAGE
@@ -26,13 +26,14 @@ _QWORD: Final = struct.Struct("<Q")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the harness says of a run: its status, nanoseconds of the guest's clock, the save area, registers, changed frames."""
+    """What the harness says of a run: its status, nanoseconds of the guest's clock, the save area, registers, changed frames, notes."""
 
     status: int
     nanoseconds: int
     save: bytes
     loaded: tuple[int, ...]
     pages: Mapping[int, bytes]
+    notes: bytes = b""
 
 
 class Memory(Protocol):
@@ -105,8 +106,9 @@ class GuestMemory:
 
     # Jobs
 
-    def put(self, number: int, job: Job, stop: int, delays: tuple[int, ...], least: int) -> bool:
+    def put(self, number: int, run: Run) -> bool:
         """Write the job of a number; False if there is no room for its pages, which ends the batch before it."""
+        job, stop = run.job, run.stop
         pages, patches = {**job.image.pages, **job.watch.tables}, job.way.patches
         other = {frame: page for frame, page in pages.items() if self._frames.get(frame) is not page or frame in patches}
         found = {frame: self._place(page, patches.get(frame, ())) for frame, page in other.items()}
@@ -117,13 +119,13 @@ class GuestMemory:
         assert len(pages) == len(self._frames) or not self._frames, "machines of another size have a guest of their own"
         self._frames |= {frame: None if frame in patches else page for frame, page in other.items()}
         self._places |= places
-        events = list(zip((message for message, _ in job.events), delays, strict=True))
+        events = list(zip((message for message, _ in job.events), run.delays, strict=True))
         if self._routed:
             events.insert(0, (_SMI_MESSAGE, stop))
         at = mailbox.JOB_AREA + number * RECORD
         head = struct.pack("<4Q", len(places), len(events), stop, job.breakpoints) + job.loaded
         timers = b"".join(struct.pack("<QQ", *event) for event in events)
-        looks = struct.pack("<5Q", least, watch, job.watch.entries, *job.watch.roots)
+        looks = struct.pack("<8Q", run.least, watch, job.watch.entries, *job.watch.roots, run.walk, run.step, job.way.stub)
         frames = b"".join(struct.pack("<II", *each) for each in places.items())
         self.write(at, head.ljust(mailbox.JOB_EVENT) + timers.ljust(mailbox.JOB_LEAST - mailbox.JOB_EVENT) + looks)
         self.write(at + mailbox.JOB_LIST, frames)
@@ -198,4 +200,6 @@ class GuestMemory:
         for index in range(pages):
             frame, place = struct.unpack_from("<II", record, mailbox.RESULT_LIST + 8 * index)
             shown[frame] = self._read(place, PAGE)
-        return Result(status, nanoseconds, record[mailbox.RESULT_SAVE :], loaded, shown)
+        walk, walked = struct.unpack_from("<QQ", record, mailbox.RESULT_WALK)
+        notes = self._read(walk, walked << mailbox.WALK_SHIFT) if walked else b""
+        return Result(status, nanoseconds, record[mailbox.RESULT_SAVE :], loaded, shown, notes)

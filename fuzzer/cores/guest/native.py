@@ -6,13 +6,14 @@ import atexit
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
-from fuzzer.cores.guest.arrival import Stops, is_plain, screened
-from fuzzer.cores.guest.job import Job, Unsupported, make_job
+from fuzzer.cores.guest.arrival import is_plain, screened
+from fuzzer.cores.guest.job import Job, Run, Unsupported, make_job
 from fuzzer.cores.guest.mailbox import MOST_EVENTS
 from fuzzer.cores.guest.memory import Result
 from fuzzer.cores.guest.observe import observation, see
 from fuzzer.cores.guest.recognise import Recogniser
-from fuzzer.cores.guest.session import Engine, Run, Session
+from fuzzer.cores.guest.session import Engine, Session
+from fuzzer.cores.guest.walk import Arrivals
 from fuzzer.cores.guest.watch import Watches
 from reference.image import End, Image, Observation, Step
 
@@ -76,7 +77,7 @@ class NativeCore:
         except Unsupported:
             return  # `run` tells why
         session = self._session(image)
-        job = session.arrivals(self._stops_of(session)).placed(job)
+        (job,) = self._arrivals(session).placed([job])
         recogniser = Recogniser(job)
         for first in range(0, image.limit + 1, _STEPS):
             stops = range(first, min(first + _STEPS, image.limit + 1))
@@ -127,16 +128,17 @@ class NativeCore:
                 walked.append(number)
             elif (seen := see(screen, result)).end is not None or seen.halted:
                 found[number] = observation(screen, result)
-        for number in walked:
-            found[number] = session.arrivals(self._stops_of(session)).placed(later[number])
+        found.update(zip(walked, self._arrivals(session).placed([later[number] for number in walked]), strict=True))
         return found
 
-    def _stops_of(self, session: Session) -> Stops:
-        return lambda job, ticks: session.results([self._stopped(job, tick) for tick in ticks])
+    def _arrivals(self, session: Session) -> Arrivals:
+        return session.arrivals(lambda wanted: session.results([self._stopped(*each) for each in wanted]))
 
-    def _stopped(self, job: Job, boundary: int) -> Run:
-        least = self.timing.beginning if boundary else 0
-        return job, self.timing.stop(boundary, len(job.events)), self.timing.delays(tuple(at for _, at in job.events)), least
+    def _stopped(self, job: Job, tick: int, walk: int = 0) -> Run:
+        """A run that is stopped at a tick, or walked from there on."""
+        timing = self.timing
+        delays = timing.delays(tuple(at for _, at in job.events))
+        return Run(job, timing.stop(tick, len(job.events)), delays, timing.beginning if tick else 0, walk, timing.stop(1, 0))
 
 
 def _machine(image: Image) -> tuple[str, frozenset[int]]:

@@ -10,7 +10,6 @@ from typing import Final
 from fuzzer.cores.guest.job import STUB, Job, changed_pages
 from fuzzer.cores.guest.mailbox import STATUS_SHUTDOWN, STATUS_STALLED
 from fuzzer.cores.guest.memory import Result
-from fuzzer.cores.guest.paging import physical
 from fuzzer.cores.guest.state import code_bits, cpl, in_order, registers_of
 from reference.image import PAGE, End, Observation
 
@@ -54,20 +53,20 @@ def see(job: Job, result: Result) -> Seen:
     if passed in (0, _FIRST_OUT, _SECOND_OUT) and cpl(result.save) == 0:
         if passed == _SECOND_OUT:
             registers["rax"] = registers["rax"] & ~0xFF | registers["rax"] - _ADDED & 0xFF
-        frame = _read(pages, registers["cr3"], registers["rsp"], _FRAME.size)
+        frame = _read(job, pages, registers["cr3"], registers["rsp"], _FRAME.size)
         if frame is None:
             return Seen(End.UNSUPPORTED, registers, memory, False, 64, "the frame of the ending interrupt is nowhere to be read")
         registers.update(zip(_AT_END, _FRAME.unpack(frame), strict=True))
         return Seen(End.ENDED, registers, memory, halted=False, code_bits=64)
-    behind = _read(pages, registers["cr3"], registers["rip"] - 1, 1)
+    behind = _read(job, pages, registers["cr3"], registers["rip"] - 1, 1)
     halted = behind is not None and behind[0] == _HLT and cpl(result.save) == 0
     return Seen(None, registers, memory, halted, code_bits(result.save))
 
 
-def _read(pages: Mapping[int, bytes], cr3: int, linear: int, size: int) -> bytes | None:
+def _read(job: Job, pages: Mapping[int, bytes], cr3: int, linear: int, size: int) -> bytes | None:
     data = b""
     while len(data) < size:
-        address = physical(pages, cr3, linear + len(data))
+        address = job.watch.physical(pages, cr3, linear + len(data))
         page = None if address is None else pages.get(address // PAGE)
         if address is None or page is None:
             return None

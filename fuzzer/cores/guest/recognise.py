@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from iced_x86 import Decoder
 
 from fuzzer.cores.guest.job import Job
 from fuzzer.cores.guest.observe import Seen
-from fuzzer.cores.guest.paging import OutsideError, physical, read_linear
+from fuzzer.cores.guest.paging import OutsideError, read_linear
 from fuzzer.cores.guest.state import in_order
 from reference.faults import exception_name
 from reference.image import PAGE, Delivery, End, Step
@@ -17,6 +18,7 @@ from reference.image import PAGE, Delivery, End, Step
 _PUSHES_CODE: Final = frozenset({8, 10, 11, 12, 13, 14, 17})
 _GATE: Final = 16
 _VECTORS: Final = 256
+_LONGEST: Final = 15
 _DEEPEST: Final = 128
 """Bytes above RSP in which the frame of an entry is looked for: the first instruction of a handler may have pushed something."""
 _DEBUG, _NMI, _FIRST_INTERRUPT = 1, 2, 32
@@ -32,7 +34,7 @@ class Recogniser:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._handlers = _handlers(job)
-        self._entries = _entries(job, self._handlers)
+        self._entries = entries(job)
         self._before: Seen | None = None
         self._held: Delivery | None = None
         """A debug trap that was taken with the instruction before it, in one tick: the boundary between them is not to be seen."""
@@ -73,6 +75,14 @@ class Recogniser:
             detail=seen.detail,
         )
 
+    def pass_by(self) -> None:
+        """The next tick is that of the next boundary, and nothing of it has to be seen."""
+        self.retired += 1
+
+    def stand_at(self, seen: Seen, retired: int) -> None:
+        """Go on from a tick that is a boundary, and of which this is seen."""
+        self._before, self.retired = seen, retired
+
     def _unseen(self, end: End) -> Step:
         """The end of a run of whose machine nothing is left to look at."""
         last = self._before
@@ -101,7 +111,7 @@ class Recogniser:
         pages = {**self._job.image.pages, **seen.memory}
         found = []
         for number in range(3):
-            address = physical(pages, seen.registers["cr3"], linear + 8 * number & (1 << 64) - 1)
+            address = self._job.watch.physical(pages, seen.registers["cr3"], linear + 8 * number & (1 << 64) - 1)
             page = None if address is None else pages.get(address // PAGE)
             if address is None or page is None:
                 break
@@ -132,28 +142,44 @@ def _repeats(code: int) -> bool:
     return Decoder(64, code.to_bytes(8, "little")).decode().has_rep_prefix
 
 
-def _handlers(job: Job) -> dict[int, list[int]]:
+def _handlers(job: Job) -> Mapping[int, Sequence[int]]:
     """The vectors whose handler begins at an address."""
-    image = job.image
+    registers = job.image.registers
+    size = min(registers["idtr_limit"] + 1, PAGE, _VECTORS * _GATE)
+    try:
+        return _targets(read_linear(job.image, registers["idtr_base"], size // _GATE * _GATE))
+    except OutsideError:
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _targets(idt: bytes) -> Mapping[int, Sequence[int]]:
     found: dict[int, list[int]] = {}
-    for vector in range(min(_VECTORS, (image.registers["idtr_limit"] + 1) // _GATE)):
-        try:
-            gate = read_linear(image, image.registers["idtr_base"] + vector * _GATE, _GATE)
-        except OutsideError:
-            break
+    for vector in range(len(idt) // _GATE):
+        gate = idt[vector * _GATE : (vector + 1) * _GATE]
         found.setdefault(int.from_bytes(gate[0:2] + gate[6:12], "little"), []).append(vector)
     return found
 
 
-def _entries(job: Job, handlers: Mapping[int, list[int]]) -> dict[int, list[int]]:
-    """The same, also by the address at which one has executed its first instruction."""
+def entries(job: Job) -> Mapping[int, Sequence[int]]:
+    """The vectors by their handlers' addresses, and by those at which a handler has executed its first instruction."""
+    handlers = _handlers(job)
     found = {address: list(vectors) for address, vectors in handlers.items()}
     for address, vectors in handlers.items():
-        try:
-            code = read_linear(job.image, address, min(15, PAGE - address % PAGE))
-        except OutsideError:
+        code = _code(job, address)
+        if not code:
             continue
-        decoded = Decoder(64, code, ip=address).decode()
-        following = decoded.near_branch_target if decoded.is_jmp_short_or_near else address + decoded.len
-        found.setdefault(following, []).extend(vectors)
+        found.setdefault(_following(address, code), []).extend(vectors)
     return found
+
+
+def _code(job: Job, linear: int) -> bytes:
+    """As many bytes as an instruction can have, if they are in one page."""
+    address = job.watch.physical(job.image.pages, job.image.registers["cr3"], linear)
+    return b"" if address is None else job.image.pages.get(address // PAGE, b"")[address % PAGE :][:_LONGEST]
+
+
+@lru_cache(maxsize=1024)
+def _following(address: int, code: bytes) -> int:
+    decoded = Decoder(64, code, ip=address).decode()
+    return decoded.near_branch_target if decoded.is_jmp_short_or_near else address + decoded.len

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from fuzzer.cores.core import CoreError
-from fuzzer.cores.guest.arrival import Arrivals, Stops
-from fuzzer.cores.guest.job import Job
+from fuzzer.cores.guest.job import Run
 from fuzzer.cores.guest.mailbox import MOST_JOBS
 from fuzzer.cores.guest.memory import GuestMemory, Result
+from fuzzer.cores.guest.walk import Arrivals, Runs
 from fuzzer.cores.guest.watch import EVERYTHING
 from reference.image import End
 
@@ -41,10 +41,6 @@ class Engine(Protocol):
         ...
 
 
-Run = tuple[Job, int, tuple[int, ...], int]
-"""A job, the count of its stop, the delays of its events, and the nanoseconds that it takes at least."""
-
-
 class Session:
     """One engine, replaced when it is lost."""
 
@@ -53,10 +49,10 @@ class Session:
         self._engine: Engine | None = None
         self._arrivals: Arrivals | None = None
 
-    def arrivals(self, stops: Stops) -> Arrivals:
+    def arrivals(self, runs: Runs) -> Arrivals:
         """What is known of the ways to events on this engine."""
         if self._arrivals is None:
-            self._arrivals = Arrivals(stops)
+            self._arrivals = Arrivals(runs)
         return self._arrivals
 
     def results(self, runs: Sequence[Run]) -> Iterator[Result | End]:
@@ -102,16 +98,15 @@ class Session:
 
 def _unwatched(run: Run) -> Run:
     """The same run with a look at everything: what its watch does not see is there to be seen."""
-    job, stop, delays, least = run
-    return replace(job, watch=EVERYTHING), stop, delays, least
+    return replace(run, job=replace(run.job, watch=EVERYTHING))
 
 
 def _put(guest: GuestMemory, runs: Sequence[Run]) -> int:
     """Write as many jobs as there is room for; at least one, as the pool is emptied for it."""
     for number, run in enumerate(runs):
-        if not guest.put(number, *run):
+        if not guest.put(number, run):
             if number:
                 return number
             guest.forget()
-            assert guest.put(0, *run), "the pool holds the pages of any one image"
+            assert guest.put(0, run), "the pool holds the pages of any one image"
     return len(runs)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from fuzzer.cores.guest.mailbox import WATCH_CLEARED, WATCH_MOST
+from fuzzer.cores.guest.paging import physical
 from fuzzer.targets.tables import CR3, REGIONS, USER_CR3_BIT
 from reference.image import PAGE, Image
 
@@ -44,6 +45,19 @@ class Watch:
         """A page that the guest has shown, with the flags that were cleared in it set again."""
         flags = self.dirty.get(frame)
         return page if flags is None else (int.from_bytes(page, "little") | flags).to_bytes(PAGE, "little")
+
+    def physical(self, pages: Mapping[int, bytes], cr3: int, linear: int) -> int | None:
+        """The physical address behind a linear one, in a run or at its end; None where nothing is mapped."""
+        if cr3 & _ADDRESS not in self.roots or not self.entries:
+            return physical(pages, cr3, linear)
+        page = _translated(self, cr3 & _ADDRESS, linear & -PAGE)
+        return None if page is None else page | linear & (PAGE - 1)
+
+
+@lru_cache(maxsize=1 << 16)
+def _translated(watch: Watch, root: int, page: int) -> int | None:
+    """The same for a page, which no run can map elsewhere."""
+    return physical(watch.tables, root, page)
 
 
 EVERYTHING: Final = Watch({}, b"", 0, (0, 0), {})
