@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from fuzzer.cores.guest.mailbox import BLOCK, MARK, MARK_PLACE, MEMORY
 
 _PAGE = 4096
-_WORD = struct.Struct("<I")
 _NONE = 0
 
 
@@ -23,8 +21,8 @@ class ProcessMemory:
         self._blocks: list[int] = []
 
     def find(self) -> bool:
-        """Look for the marks: once the last of them is there, all are for another look."""
-        return self._look() and self._look()
+        """Look for the marks: once the last of them is there, all are, if need be for another look."""
+        return self._look() and (_NONE not in self._blocks or self._look())
 
     def _look(self) -> bool:
         found: dict[int, int] = {}
@@ -38,10 +36,10 @@ class ProcessMemory:
                 data = os.pread(self._file, end - start, start)
             except OSError:
                 return False  # the program has just been replaced by another
-            for place in range(MARK_PLACE % _PAGE, len(data) - 3, _PAGE):
-                (word,) = _WORD.unpack_from(data, place)
+            words = memoryview(data).cast("I")[MARK_PLACE % _PAGE // 4 :: _PAGE // 4].tolist()
+            for number, word in enumerate(words):
                 if MARK <= word < MARK + MEMORY // BLOCK:
-                    found[word - MARK] = start + place - MARK_PLACE
+                    found[word - MARK] = start + number * _PAGE + MARK_PLACE % _PAGE - MARK_PLACE
         self._blocks = [found.get(number, _NONE) for number in range(MEMORY // BLOCK)]
         return self._blocks[-1] != _NONE
 
