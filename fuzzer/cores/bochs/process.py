@@ -18,10 +18,10 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.assemble import committed
 from fuzzer.cores.guest.mailbox import MEMORY, ROM_MARKS
 from fuzzer.cores.guest.memory import GuestMemory
-from fuzzer.cores.guest.program import die_with_parent, processor_time
+from fuzzer.cores.guest.program import dying_with
+from fuzzer.cores.guest.turn import Turn, wait
 
 _BOOT_SECONDS: Final = 20.0
-_NAP: Final = 0.0005
 _GO_ON: Final = b"c\n" * 0x800
 _STALL_SECONDS: Final = 2.0
 """A job takes a millisecond. A stop that comes with a single-step trap pending makes Bochs deliver the trap in the handler of the SMI,
@@ -48,7 +48,7 @@ class Process:
         self._said = (folder / "said").open("w+b")
         self._process = subprocess.Popen(
             [PROGRAM, "-q", "-f", str(folder / "settings"), "-rc", str(folder / "commands")],
-            stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, cwd=folder, preexec_fn=die_with_parent,
+            stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, cwd=folder, preexec_fn=dying_with(os.getpid()),
         )  # fmt: skip
         assert self._process.stdin is not None
         self._stdin = self._process.stdin.fileno()
@@ -93,24 +93,15 @@ class Process:
     def turn(self, jobs: int, seconds: float) -> bool:
         """Let the guest run jobs; whether it came to their end within `seconds` without progress and without dying."""
         try:
-            return self._turn(jobs, seconds)
+            self.guest.begin(jobs)
+            self.resume()
+            done = wait(self.guest, self._process, _STALL_SECONDS, seconds) is Turn.DONE
         except OSError:
             self._process.wait()  # its memory is gone, and so is it
             return False
-
-    def _turn(self, jobs: int, seconds: float) -> bool:
-        self.guest.begin(jobs)
-        self.resume()
-        watched, since, spent = -1, time.monotonic(), 0.0
-        while not self.guest.done():
-            progress = self.guest.progress()
-            if progress != watched:
-                watched, since, spent = progress, time.monotonic(), processor_time(self._process.pid)
-            elif not self.alive() or time.monotonic() - since > seconds or processor_time(self._process.pid) - spent > _STALL_SECONDS:
-                return False
-            time.sleep(_NAP)
-        self.pause()
-        return True
+        if done:
+            self.pause()
+        return done
 
     def close(self) -> None:
         """End it, whatever it does."""

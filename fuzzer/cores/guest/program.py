@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Final
 
 _DEATH_SIGNAL: Final = 1
@@ -26,11 +27,15 @@ def ask_version(program: str, option: str, pattern: str, package: str) -> tuple[
     return (match[1], "") if match else (None, f"{program} {option} says nothing that is understood: {said[:60]!r}")
 
 
-def die_with_parent() -> None:
-    """Runs in the child: be killed when the process that started it is gone."""
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(1)
+def dying_with(parent: int) -> Callable[[], None]:
+    """What a child of the process `parent` runs, so that it is killed when that is gone."""
+
+    def prepare() -> None:
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:  # gone already
+            os._exit(1)
+
+    return prepare
 
 
 def processor_time(pid: int) -> float:

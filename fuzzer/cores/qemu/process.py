@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import signal
 import subprocess
 import tempfile
@@ -14,7 +15,8 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.assemble import committed
 from fuzzer.cores.guest.mailbox import MEMORY
 from fuzzer.cores.guest.memory import GuestMemory, SharedMemory
-from fuzzer.cores.guest.program import die_with_parent, processor_time
+from fuzzer.cores.guest.program import dying_with
+from fuzzer.cores.guest.turn import Turn, wait
 from fuzzer.cores.qemu.probe import PROGRAM
 
 SHIFT: Final = 5
@@ -23,7 +25,7 @@ NANOSECONDS: Final = 1 << SHIFT
 _BOOT_SECONDS: Final = 20.0
 _STALL_SECONDS: Final = 0.15
 """Of processor time; a job takes microseconds."""
-_NAP: Final = 0.0005
+_NAP: Final = 0.002
 
 
 class Process:
@@ -42,7 +44,7 @@ class Process:
         self.guest = GuestMemory(SharedMemory(memoryview(self._map)), harness, routed=False, repeats=False)
         self._said = (folder / "said").open("w+b")
         self._process = subprocess.Popen(
-            _command(folder, model), stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, preexec_fn=die_with_parent
+            _command(folder, model), stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, preexec_fn=dying_with(os.getpid())
         )
         self._wait_for_boot()
 
@@ -77,24 +79,15 @@ class Process:
         """Let the guest run jobs; whether it came to their end within `seconds` without progress and without dying."""
         self.guest.begin(jobs)
         self.resume()
-        if not self.alive():
-            return False
-        stalled: int | None = None
-        watched, since, spent = -1, time.monotonic(), 0.0
-        while not self.guest.done():
-            progress = self.guest.progress()
-            if progress != watched:
-                watched, since, spent = progress, time.monotonic(), processor_time(self._process.pid)
-            elif not self.alive() or time.monotonic() - since > seconds:
-                return False
-            elif stalled is None and processor_time(self._process.pid) - spent > _STALL_SECONDS:
-                stalled = progress
-                self._reset(stalled)
-            time.sleep(_NAP)
-        self.pause()
-        if stalled is not None:
+        outcome = wait(self.guest, self._process, _STALL_SECONDS, seconds)
+        if outcome is Turn.STALLED:
+            stalled = self.guest.progress()
+            self._reset(stalled)
+            outcome = wait(self.guest, self._process, seconds, seconds)
             self.guest.note_stalled(stalled)
-        return True
+        if outcome is Turn.DONE:
+            self.pause()
+        return outcome is Turn.DONE
 
     def _reset(self, job: int) -> None:
         """Reset the machine in a job: where no instruction retires, the guest's clock stands, and no timer of it will fire."""
