@@ -57,8 +57,23 @@ def judge(votes: Sequence[Vote], by: str, families: Mapping[str, str], rule: str
             return Judgement(Verdict.ENGINE_DEFECT, f"a defect that {who} share: {sentence}")
         return Judgement(Verdict.SPEC_SUSPECT, f"{who} agree against the specification")
     if others:
-        return Judgement(Verdict.DISPUTED, f"{_named([vote.engine for vote in others])}: otherwise than either side")
+        return Judgement(Verdict.DISPUTED, _dispute(accused, others))
     return Judgement(Verdict.UNHEARD, "no other engine could be asked about this step")
+
+
+def _dispute(accused: Vote, others: Sequence[Vote]) -> str:
+    """Who stands where when nobody is with the specification, and nobody of another origin with the accused."""
+    relatives = [vote.engine for vote in others if vote.stance is Stance.ACCUSED]
+    apart = [vote.engine for vote in others if vote.stance is Stance.NEITHER]
+    return "; ".join(
+        filter(
+            None,
+            (
+                f"{_named(apart)}: otherwise than either side" if apart else "",
+                f"{_named(relatives)}: as {accused.engine}, of one origin with it" if relatives else "",
+            ),
+        )
+    )
 
 
 def _agreeing(accused: Vote, others: Sequence[Vote], families: Mapping[str, str]) -> list[str]:

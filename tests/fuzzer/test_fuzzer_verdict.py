@@ -54,6 +54,15 @@ def test_the_verdict_on_what_our_adapter_did(stances: dict[str, Stance | tuple[S
     assert verdict(by="adapter", **stances) is expected
 
 
+def test_a_dispute_names_who_stands_where() -> None:
+    votes = [ACCUSED, Vote("qemu", "1", SAME, "completes", 0), Vote("bochs", "1", OTHER, "#PF(U)", 1)]
+
+    judged = judge(votes, "engine", FAMILIES, "a rule", "completes")
+
+    assert judged.verdict is Verdict.DISPUTED
+    assert judged.why == "bochs: otherwise than either side; qemu: as unicorn, of one origin with it"
+
+
 def test_what_the_manual_settles_is_a_shared_defect_with_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = Settled("a rule", "completes", "SDM Vol. 2A, IRET: the sentence")
     monkeypatch.setattr(fuzzer.verdict, "settled", lambda *words: settled(*words, table=(entry,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from fuzzer_builders import snippet
@@ -14,9 +15,11 @@ from fuzzer.case import encode
 from fuzzer.cores.registry import CORES, CoreInfo
 from fuzzer.cores.unicorn.core import UnicornCore
 from fuzzer.explain import explain
+from fuzzer.targets.layout import KERNEL_CODE
 from fuzzer.verdict import Verdict
 from fuzzer.vote import Poll, Stance, poll, poll_ends
-from reference.image import REGISTERS, End, Image, Observation, Step
+from reference.faults import Vector
+from reference.image import REGISTERS, Delivery, End, Image, Observation, Step
 from reference.run import run
 from reference.trace import trace
 from workers.ballots import Ballot
@@ -102,6 +105,69 @@ def test_a_defect_that_is_gone_is_not_seen() -> None:
     found = poll(build(CASE), "", UnicornCore(), [Manual()])
 
     assert not found.seen
+
+
+# data16 ret far, its first word half below the canonical hole's end: #SS(0), whatever stands behind the hole
+STRADDLING = snippet("66cb", rsp=0xFFFF_7FFF_FFFF_FFFF)
+
+
+class Showing(Manual):
+    """The specification, but for its last step: an exception with CR2 and the handler that it enters, or completion with RIP."""
+
+    def __init__(self, name: str, raised: str = "", **registers: int) -> None:
+        super().__init__(name)
+        self._raised, self._registers = raised, registers
+
+    def trace(self, image: Image) -> Iterator[Step]:
+        *before, last = super().trace(image)
+        yield from before
+        registers = tuple((dict(zip(REGISTERS, last.registers, strict=True)) | self._registers)[name] for name in REGISTERS)
+        code = int(self._raised[4:-1], 16) if self._raised else None
+        delivered = (Delivery(0, Vector.PF, code, KERNEL_CODE.start, 0),) if self._raised else ()
+        yield replace(last, registers=registers, raised=self._raised, delivered=delivered)
+
+
+@pytest.mark.parametrize(
+    ("accused", "other", "stance"),
+    [
+        pytest.param(("#PF(0x0)", {"cr2": 8}), ("#PF(0x0)", {"cr2": 8}), Stance.ACCUSED, id="the-same-page-fault"),
+        pytest.param(("#PF(0x0)", {"cr2": 8}), ("#PF(0x0)", {"cr2": 9}), Stance.NEITHER, id="a-page-fault-of-another-address"),
+        pytest.param(("#PF(0x0)", {"cr2": 8}), ("#PF(0x4)", {"cr2": 8, "rsp": 9}), Stance.NEITHER, id="a-page-fault-of-another-access"),
+        pytest.param(("", {"rip": 8, "rsp": 8}), ("", {"rip": 8, "rsp": 8}), Stance.ACCUSED, id="both-go-on-at-one-place"),
+        pytest.param(("", {"rip": 8, "rsp": 8}), ("", {"rip": 9, "rsp": 8}), Stance.NEITHER, id="both-go-on-but-elsewhere"),
+        pytest.param(("", {"rip": 8, "rsp": 8}), ("", {"rip": 8, "rsp": 9}), Stance.NEITHER, id="both-go-on-but-on-another-stack"),
+    ],
+)
+def test_engines_that_are_wrong_in_different_ways_do_not_agree(
+    accused: tuple[str, dict[str, int]], other: tuple[str, dict[str, int]], stance: Stance
+) -> None:
+    image = build(STRADDLING)
+
+    found = poll(image, "", Showing("accused", accused[0], **accused[1]), [Showing("other", other[0], **other[1]), Manual()])
+
+    assert found.expected == "#SS(0)"
+    assert stances(found) == {"other": stance, "manual": Stance.SPECIFICATION}
+
+
+SECOND_WORD = 0xFFFF_8000_0000_0001
+"""Where the far return has its CS, on a page that is not there."""
+
+
+@pytest.mark.parametrize(
+    ("accused", "stance"),
+    [
+        pytest.param(0xFFFF_FFFF, Stance.SPECIFICATION, id="the-accused-reads-where-no-word-is"),
+        pytest.param(SECOND_WORD, Stance.ACCUSED, id="the-accused-does-the-same"),
+    ],
+)
+def test_a_fault_in_an_order_that_the_manual_leaves_open_is_with_the_specification(accused: int, stance: Stance) -> None:
+    """SDM Vol. 3A, 7.9: which of the faults of one instruction comes first may vary from processor to processor."""
+    other = Showing("other", "#PF(0x0)", cr2=SECOND_WORD)
+
+    found = poll(build(STRADDLING), "", Showing("accused", "#PF(0x0)", cr2=accused), [other])
+
+    assert found.expected == "#SS(0)"
+    assert stances(found) == {"other": stance}
 
 
 @pytest.mark.parametrize(("end", "stance"), [(End.CORE_CRASHED, Stance.SPECIFICATION), (End.CORE_HUNG, Stance.SPECIFICATION)])

@@ -258,3 +258,18 @@ def test_a_far_pointer_is_read_through_rsp_as_a_stack_access(code: str) -> None:
 
 def test_a_far_return_reads_its_words_from_the_stack() -> None:
     assert outcome(run("48cb", memory={KERNEL_RSP: q(TARGET, KERNEL_CS), **END})) == "ended"
+
+
+@pytest.mark.parametrize("cpl", [0, 3])
+@pytest.mark.parametrize(
+    "rsp",
+    [
+        pytest.param(0xFFFF_7FFF_FFFF_FFFF, id="the-first-word-ends-behind-the-hole"),
+        pytest.param(0xFFFF_7FFF_FFFF_FFFE, id="the-second-word-is-behind-the-hole"),
+    ],
+)
+def test_a_far_return_from_a_stack_that_is_not_canonical_reads_nothing_behind_it(rsp: int, cpl: int) -> None:
+    """SDM Vol. 2B, RET, IA-32e mode: #SS(0) if the first or second word is not in canonical space, before the words are read."""
+    ended = run("66cb", cpl, rsp=rsp, idt={12: gate(handler(12), ist=1)})
+
+    assert (outcome(ended), ended.register("cr2")) == ("#SS(0x0)", 0)

@@ -218,6 +218,20 @@ def test_vm_in_the_image_is_ignored() -> None:
     assert iret({**KERNEL, "rflags": 2 | VM}).register("rflags") == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"ss": 0x102}, "#GP(0x100)", id="ss-past-the-limit"),
+        pytest.param({"ss": 3}, "#GP(0x0)", id="null-ss"),
+        pytest.param({"cs": USER32_CS, "ss": 0x102}, "#GP(0x100)", id="ss-past-the-limit-on-the-way-to-compatibility-mode"),
+    ],
+)
+@pytest.mark.parametrize("size", [8, 4])
+def test_ss_is_popped_and_checked_at_the_same_level_whatever_vm_in_the_image_says(change: dict[str, int], expected: str, size: int) -> None:
+    """SDM Vol. 3A, 7.14.3: 64-bit code pops SS:RSP unconditionally; Vol. 2A, IRET, IA-32e-MODE: VM of the image is not looked at."""
+    assert outcome(iret({**USER, "rflags": 2 | VM, **change}, cpl=3, size=size)) == expected
+
+
 def test_iopl_of_the_old_flags_decides_about_if() -> None:
     assert iret({**USER, "rflags": 2 | IF | IOPL}, 3).register("rflags") == 2
 
