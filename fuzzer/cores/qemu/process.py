@@ -56,6 +56,7 @@ class Process:
                 self.close()
                 raise CoreError(f"qemu: {PROGRAM} did not start the harness: {said or 'it says nothing'}")
             time.sleep(_NAP)
+        self._folder.cleanup()  # all of it has been opened, and nothing is left when this process is killed
         self.pause()
 
     def last_words(self) -> str:
