@@ -45,7 +45,7 @@ class Recogniser:
         before = self._before
         if isinstance(seen, End) or not seen.registers:
             return self._unseen(seen if isinstance(seen, End) else seen.end or End.DID_NOT_END)
-        if before is not None and seen.end is None and self._is_spent_repeat(before, seen):
+        if before is not None and seen.end is None and (self._is_spent_repeat(before, seen) or self._is_clock_only(before, seen)):
             return None
         self._before = seen
         delivery = self._delivery(before, seen) if before is not None else None
@@ -94,6 +94,12 @@ class Recogniser:
         if seen.registers["rip"] != before.registers["rip"] or seen.registers["rcx"] or not before.registers["rcx"]:
             return False
         return self._words(seen, seen.registers["rip"])[0:1] != () and _repeats(self._words(seen, seen.registers["rip"])[0])
+
+    def _is_clock_only(self, before: Seen, seen: Seen) -> bool:
+        """Nothing has moved but the clock: QEMU counts instructions behind INTO in 32-bit code that it never executes."""
+        if seen.halted or before.registers != seen.registers or before.memory != seen.memory:
+            return False
+        return not _jumps_to_itself(seen.registers["rip"], _code(self._job, seen.registers["rip"]), seen.code_bits)
 
     def _delivery(self, before: Seen, seen: Seen) -> Delivery | None:
         """The event that was delivered since the last tick, if its frame is still to be seen."""
@@ -183,3 +189,8 @@ def _code(job: Job, linear: int) -> bytes:
 def _following(address: int, code: bytes) -> int:
     decoded = Decoder(64, code, ip=address).decode()
     return decoded.near_branch_target if decoded.is_jmp_short_or_near else address + decoded.len
+
+
+@lru_cache(maxsize=1024)
+def _jumps_to_itself(address: int, code: bytes, code_bits: int) -> bool:
+    return Decoder(code_bits, code, ip=address).decode().near_branch_target == address

@@ -47,7 +47,7 @@ def on_path(scenario: str, boundary: int, kind: EventKind, vector: int) -> Image
     return build(Case("linux4", scenario, "intel", events=(Event(boundary, kind, vector),)))
 
 
-@pytest.mark.parametrize("scenario", ["divide-error-from-user", "invalid-opcode-from-user"])
+@pytest.mark.parametrize("scenario", ["divide-error-from-user", "invalid-opcode-from-user", "overflow-from-user32"])
 @pytest.mark.parametrize(("kind", "vector"), [(EventKind.NMI, 2), (EventKind.INTERRUPT, 0x21)], ids=["nmi", "interrupt"])
 def test_an_event_arrives_at_exactly_its_boundary_on_a_path_with_a_fault(
     core: NativeCore, scenario: str, kind: EventKind, vector: int
