@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -44,11 +44,12 @@ class Pool(Generic[R]):
         for member in self._members:
             member.stop()
 
-    def run(self, works: Iterator[Work[R]]) -> Iterator[R]:
-        """Results as they come; at most one piece of work is with each process."""
+    def run(self, works: Iterator[Work[R]], tick: Callable[[], None] = lambda: None) -> Iterator[R]:
+        """Results as they come; at most one piece of work is with each process. `tick` is called every second or more often meanwhile."""
         for member in self._members:
             member.take(next(works, None))
         while any(member.work for member in self._members):
+            tick()
             for member in self._ready():
                 result = member.result()
                 if result is not None:
