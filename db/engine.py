@@ -15,6 +15,7 @@ EXAMPLES = "write findings.db or postgresql://user@host/name"
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
+WAIT_SECONDS = 0.5
 
 
 def open_database(url: str) -> Engine:
@@ -26,6 +27,19 @@ def open_database(url: str) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def open_when_up(url: str, seconds: float) -> Engine:
+    """The same, waiting up to some seconds for a server that does not answer yet or has nothing ready."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return open_database(url)
+        except DatabaseError as error:
+            # A URL that is wrong stays wrong; only what a driver said can change.
+            if not isinstance(error.__cause__, exc.DBAPIError) or time.monotonic() > deadline:
+                raise
+            time.sleep(WAIT_SECONDS)
 
 
 def _parse(text: str) -> URL:
