@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 
 @contextmanager
 def schema(server: str) -> Iterator[str]:
     """The URL of an empty schema; it is gone afterwards."""
     name = f"entryfuzz_{uuid4().hex}"
-    owner = create_engine(server)
+    # A server may be started again meanwhile: no connection is kept.
+    owner = create_engine(server, poolclass=NullPool)
     with owner.begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {name}"))
     # A time zone far from UTC shows a moment that is read in the wrong one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from db.records import NewBucket, NewCase, NewFinding, SliceResult
@@ -10,7 +10,9 @@ from db.records import NewBucket, NewCase, NewFinding, SliceResult
 
 def to_json(result: SliceResult) -> dict[str, Any]:
     """Whatever `json.dumps` takes; the bytes of a case are hex digits."""
-    value = asdict(result)
+    # Of a Counter, `asdict` makes nonsense: it counts the pairs.
+    plain = {name: dict(getattr(result, name)) for name in ("not_modelled", "tolerated", "hits")}
+    value = asdict(replace(result, **plain))
     for finding in value["findings"]:
         finding["case"]["data"] = finding["case"]["data"].hex()
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from sqlalchemy import Engine
@@ -32,4 +33,4 @@ def a_result(number: int = 0, hits: int = 3) -> SliceResult:
     bucket = NewBucket("gs", "divergence", "gs", "unicorn", "intel", "engine", "SWAPGS", "rule", "expected", "observed", "title")
     case = NewCase(b"\x00\xff", "snippets", "user", "intel", "")
     finding = NewFinding(bucket, case, "2.1.4", {"gs_base": 2**64 - 1}, {"gs_base": 0}, ["gs_base", "ärger"])
-    return SliceResult(number, 40, 0.5, {"undefined": 2}, {"af": 1}, 1, {"gs": hits}, [finding])
+    return SliceResult(number, 40, 0.5, Counter({"undefined": 2}), Counter({"af": 1}), 1, Counter({"gs": hits}), [finding])

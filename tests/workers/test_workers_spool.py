@@ -51,9 +51,7 @@ def test_a_kept_result_is_stored_once(engine: Engine, tmp_path: Path) -> None:
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_a_kept_result_of_a_stale_attempt_is_refused_and_deleted(
-    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_kept_result_of_a_stale_attempt_is_refused_and_deleted(engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     campaign = a_cluster_campaign(engine)
     stale = claimed(engine, campaign)
     keep(tmp_path, stale, a_result())
