@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -81,6 +82,10 @@ class _Member(Generic[R]):
 
     def take(self, work: Work[R] | None) -> None:
         """Begin a piece of work, if there is one."""
+        self._spared: set[tuple[int, int]] = set()
+        self._begin(work)
+
+    def _begin(self, work: Work[R] | None) -> None:
         self.work = work
         self._current[:] = (NO_CASE, 0)
         self._watched, self._since = (NO_CASE, 0), time.monotonic()
@@ -101,12 +106,25 @@ class _Member(Generic[R]):
                 result: R = self.pipe.recv()
             except (EOFError, ConnectionResetError):
                 self._process.join()
+                if self._was_killed():
+                    return None
                 # A signal is the engine's doing; a Python error, on stderr by now, is ours, and proves nothing about the engine.
                 self._replace(End.CORE_CRASHED if (self._process.exitcode or 0) < 0 else End.UNSUPPORTED)
                 return None
             return result
         self._replace(End.CORE_HUNG)
         return None
+
+    def _was_killed(self) -> bool:
+        """Whether somebody from outside ended the process; then the work begins again. The same case twice is no accident."""
+        current = tuple(self._current)
+        if self._process.exitcode != -signal.SIGKILL or current in self._spared:
+            return False
+        self._spared.add(current)
+        self.stop()
+        self._start()
+        self._begin(self.work)
+        return True
 
     def _replace(self, end: End) -> None:
         case, place = self._current
@@ -116,7 +134,7 @@ class _Member(Generic[R]):
             said = "what it said is on stderr, and `entryfuzz cores list` shows whether they work"
             raise CoreError(f"{', '.join(self._cores)}: their process ended outside any case; {said}")
         self._start()
-        self.take(work.without(case, place, end))
+        self._begin(work.without(case, place, end))
 
     def stop(self) -> None:
         """End the process, whatever it does."""

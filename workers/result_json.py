@@ -11,8 +11,8 @@ from db.records import NewBucket, NewCase, NewFinding, SliceResult
 def to_json(result: SliceResult) -> dict[str, Any]:
     """Whatever `json.dumps` takes; the bytes of a case are hex digits."""
     # Of a Counter, `asdict` makes nonsense: it counts the pairs.
-    plain = {name: dict(getattr(result, name)) for name in ("not_modelled", "tolerated", "hits")}
-    value = asdict(replace(result, **plain))
+    plain = replace(result, not_modelled=dict(result.not_modelled), tolerated=dict(result.tolerated), hits=dict(result.hits))
+    value = asdict(plain)
     for finding in value["findings"]:
         finding["case"]["data"] = finding["case"]["data"].hex()
     return value

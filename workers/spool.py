@@ -22,7 +22,7 @@ _DONE = ".json"
 
 
 def keep(folder: Path, held: Held, result: SliceResult) -> Path:
-    """Write a result so that it survives the machine, under a name that says whose it is; one that cannot be written (OSError: a full disk) leaves nothing behind."""
+    """Write a result so that it survives the machine, under a name that says whose it is. OSError, as of a full disk, leaves nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"slice-{held.campaign_id}-{held.number}-{held.attempt}{_DONE}"
     # One writer for each name: another attempt has another number.
