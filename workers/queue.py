@@ -101,9 +101,14 @@ def enqueue_missing(slices: Queue, rows: Iterable[PlannedRow], *, now: datetime 
     added = []
     for row in rows:
         name = job_id(row)
-        if name in listed or _just_taken(slices.connection, name, now or datetime.now(UTC)):
+        if name in listed:
             continue
-        slices.connection.delete(Job.key_for(name))
+        touched = _touched(slices.connection, name)
+        if touched is not None:
+            if (now or datetime.now(UTC)) - touched < timedelta(seconds=CLAIM_SECONDS):
+                continue
+            # Only an old one goes: its name is what keeps two schedulers from queueing a slice twice.
+            slices.connection.delete(Job.key_for(name))
         options: dict[str, Any] = {"timeout": -1, "result_ttl": _SECONDS_KEPT, "failure_ttl": _SECONDS_KEPT, "unique": True}
         try:
             slices.enqueue_call(RUN_SLICE, args=[row.campaign_id, row.number], job_id=name, **options)
@@ -113,7 +118,7 @@ def enqueue_missing(slices: Queue, rows: Iterable[PlannedRow], *, now: datetime 
     return added
 
 
-def _just_taken(connection: Redis, name: str, now: datetime) -> bool:
+def _touched(connection: Redis, name: str) -> datetime | None:
+    """When the job was queued or taken, whichever came last; None of one that is not there."""
     moments = connection.hmget(Job.key_for(name), ["enqueued_at", "started_at"])
-    known = [datetime.fromisoformat(as_text(moment)) for moment in moments if moment]
-    return bool(known) and now - max(known) < timedelta(seconds=CLAIM_SECONDS)
+    return max((datetime.fromisoformat(as_text(moment)) for moment in moments if moment), default=None)

@@ -76,8 +76,8 @@ class SliceWorker(Worker):
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """The first signal lets the slice finish, a second one does not."""
+        # No line in the log from here: the signal may have come in the middle of another line.
         self.was_asked_to_stop = True
-        log.info("worker %s: asked to stop", self._site.worker)
         super().request_stop(signum, frame)  # type: ignore[no-untyped-call]  # The library has no types there.
 
 
@@ -93,6 +93,7 @@ def run_worker(site: Site, redis: str, *, burst: bool = False) -> bool:
         log.info("worker %s: begun", site.worker)
         options: dict[str, Any] = {"logging_level": "WARNING"}
         worker.work(burst=burst, **options)
+        log.info("worker %s: ended", site.worker)
         _leave(engine, site)
         return burst or worker.was_asked_to_stop
     finally:
