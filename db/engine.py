@@ -15,6 +15,7 @@ EXAMPLES = "write findings.db or postgresql://user@host/name"
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
+ANSWER_SECONDS = 20
 WAIT_SECONDS = 0.5
 
 
@@ -76,10 +77,10 @@ def _make_engine(url: URL) -> Engine:
 
 
 def _with_timeout(url: URL) -> URL:
-    # Without it, a host that swallows packets holds the program for minutes.
-    if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
-        return url.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
-    return url
+    # Without them, a host that swallows packets holds the program for minutes: the first is for new connections, the other for old ones.
+    limits = {"connect_timeout": str(CONNECT_SECONDS), "tcp_user_timeout": str(ANSWER_SECONDS * 1000)}
+    missing = {name: value for name, value in limits.items() if name not in url.query}
+    return url.update_query_dict(missing) if url.get_backend_name() == "postgresql" else url
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: Any) -> None:

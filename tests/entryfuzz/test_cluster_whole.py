@@ -24,6 +24,7 @@ from reference.profiles import PROFILES
 from workers.local import Settings, run_campaign
 
 SEED = 11
+CASES = 1000
 PATIENCE = 90.0
 
 
@@ -45,8 +46,8 @@ class Cluster:
         command = [sys.executable, "-m", "entryfuzz", *arguments]
         return subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True).stdout
 
-    def enqueue(self, cases: int, slice_cases: int) -> int:
-        options = ["--target", "snippets", "--seed", str(SEED), "--cases", str(cases), "--slice-cases", str(slice_cases)]
+    def enqueue(self, slice_cases: int) -> int:
+        options = ["--target", "snippets", "--seed", str(SEED), "--cases", str(CASES), "--slice-cases", str(slice_cases)]
         return int(self.ask("enqueue", *options))
 
     def until(self, happened: Callable[[], bool]) -> None:
@@ -82,14 +83,18 @@ def cluster(database: str, redis: Server, connection: Redis, tmp_path: Path) -> 
     cluster.end()
 
 
-def locally(tmp_path: Path, cases: int) -> dict[str, int]:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """The buckets and hits of the same campaign on one machine."""
-    settings = Settings(("snippets",), ("unicorn",), SEED, cases, None, 1, tuple(PROFILES), str(tmp_path / "local.db"))
-    return {row.id: row.hits for row in run_campaign(settings).buckets}
+    database = str(tmp_path_factory.mktemp("alone") / "local.db")
+    return {
+        row.id: row.hits
+        for row in run_campaign(Settings(("snippets",), ("unicorn",), SEED, CASES, None, 1, tuple(PROFILES), database)).buckets
+    }
 
 
-def test_two_workers_find_what_the_local_campaign_finds_and_leave_when_they_are_asked_to(cluster: Cluster, tmp_path: Path) -> None:
-    campaign = cluster.enqueue(cases=220, slice_cases=50)
+def test_two_workers_find_what_the_local_campaign_finds_and_leave_when_they_are_asked_to(cluster: Cluster, alone: dict[str, int]) -> None:
+    campaign = cluster.enqueue(slice_cases=220)
     running = [cluster.start("scheduler"), cluster.start("worker", "--name", "one"), cluster.start("worker", "--name", "two")]
 
     cluster.until(cluster.finished)
@@ -98,18 +103,18 @@ def test_two_workers_find_what_the_local_campaign_finds_and_leave_when_they_are_
     for process in running:
         process.send_signal(signal.SIGTERM)
 
-    assert cluster.found(campaign) == locally(tmp_path, 220)
+    assert cluster.found(campaign) == alone
     assert told["slices"] == {"waiting": 0, "leased": 0, "done": 5, "failed": 0}
-    assert sum(worker["cases"] for worker in told["workers"]) == 220
+    assert sum(worker["cases"] for worker in told["workers"]) == CASES
     assert told["buckets"] == told["new_buckets"] == len(cluster.found(campaign))
     assert [process.wait(20) for process in running] == [0, 0, 0]
     assert status(cluster.engine).workers == ()
 
 
 def test_a_redis_that_is_emptied_and_started_again_in_the_middle_loses_nothing(
-    cluster: Cluster, redis: Server, connection: Redis, tmp_path: Path
+    cluster: Cluster, redis: Server, connection: Redis, alone: dict[str, int]
 ) -> None:
-    campaign = cluster.enqueue(cases=400, slice_cases=50)
+    campaign = cluster.enqueue(slice_cases=125)
     cluster.start("scheduler")
     cluster.start("worker")
 
@@ -122,22 +127,40 @@ def test_a_redis_that_is_emptied_and_started_again_in_the_middle_loses_nothing(
     cluster.until(cluster.finished)
 
     assert set(cluster.states()) == {"done"}
-    assert cluster.found(campaign) == locally(tmp_path, 400)
+    assert cluster.found(campaign) == alone
 
 
-def test_a_postgresql_that_is_away_in_the_middle_loses_nothing(cluster: Cluster, postgres: Server, tmp_path: Path) -> None:
-    campaign = cluster.enqueue(cases=2000, slice_cases=1000)
+def test_a_postgresql_that_is_away_when_a_slice_is_done_gets_it_when_it_is_back(
+    cluster: Cluster, postgres: Server, tmp_path: Path, alone: dict[str, int]
+) -> None:
+    campaign = cluster.enqueue(slice_cases=500)
     cluster.start("scheduler")
     cluster.start("worker")
 
     cluster.until(lambda: "leased" in cluster.states())
     postgres.stop()
-    time.sleep(8)
+    cluster.until(lambda: any((tmp_path / "spool").glob("*.json")))
     postgres.start()
     cluster.until(cluster.finished)
 
     assert [(row.state, row.attempt) for row in planned(cluster.engine)] == [("done", 1)] * 2
-    assert cluster.found(campaign) == locally(tmp_path, 2000)
+    assert cluster.found(campaign) == alone
+    assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_signal_lets_the_slice_finish(cluster: Cluster, alone: dict[str, int]) -> None:
+    campaign = cluster.enqueue(slice_cases=500)
+    cluster.start("scheduler")
+    worker = cluster.start("worker")
+
+    cluster.until(lambda: "leased" in cluster.states())
+    worker.send_signal(signal.SIGTERM)
+
+    assert worker.wait(PATIENCE) == 0
+    assert cluster.states() == ["done", "waiting"]
+    cluster.start("worker")
+    cluster.until(cluster.finished)
+    assert cluster.found(campaign) == alone
 
 
 VICTIMS: dict[str, Callable[[psutil.Process], psutil.Process]] = {
@@ -151,9 +174,14 @@ def engine_of(worker: psutil.Process) -> psutil.Process:
     return next(each for each in worker.children(recursive=True) if "spawn_main" in " ".join(each.cmdline()))
 
 
+def lives(process: psutil.Process) -> bool:
+    """An orphan that has ended may stay in the table of processes."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_process_that_is_killed_takes_its_own_with_it_and_loses_nothing(cluster: Cluster, tmp_path: Path, victim: str) -> None:
-    campaign = cluster.enqueue(cases=1200, slice_cases=1200)
+def test_a_process_that_is_killed_takes_its_own_with_it_and_loses_nothing(cluster: Cluster, alone: dict[str, int], victim: str) -> None:
+    campaign = cluster.enqueue(slice_cases=CASES)
     cluster.start("scheduler")
     worker = psutil.Process(cluster.start("worker", "--lease", "5").pid)
     cluster.until(lambda: "leased" in cluster.states() and any("spawn_main" in " ".join(each.cmdline()) for each in worker.children(True)))
@@ -164,12 +192,12 @@ def test_a_process_that_is_killed_takes_its_own_with_it_and_loses_nothing(cluste
     VICTIMS[victim](worker).kill()
 
     if victim == "worker":
-        assert psutil.wait_procs(below, timeout=3)[1] == []
+        cluster.until(lambda: not any(lives(each) for each in below))
         cluster.start("worker", "--lease", "5")
     cluster.until(cluster.finished)
     (row,) = planned(cluster.engine)
     assert (row.state, row.attempt) == ("done", 1 if victim == "process-of-the-engine" else 2)
-    assert cluster.found(campaign) == locally(tmp_path, 1200)
+    assert cluster.found(campaign) == alone
 
 
 def test_a_campaign_without_an_end_always_has_slices_ahead(cluster: Cluster) -> None:
