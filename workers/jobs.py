@@ -17,6 +17,7 @@ from db.errors import DatabaseError
 from db.records import SliceResult
 from db.work import StaleAttempt
 from db.work_records import Claim, Held, NewWork
+from fuzzer.cores.core import CoreError
 from workers import spool
 from workers.pool import Pool, Work
 from workers.slices import Slice
@@ -53,6 +54,10 @@ class TooLong(Exception):
     """The slice takes longer than any slice may."""
 
 
+class UnknownMode(Exception):
+    """The slice is to be done in a way that this version does not know."""
+
+
 def random_arguments(part: Slice, cores: tuple[str, ...]) -> NewWork:
     """A slice of random cases as planned work."""
     names = {"target": part.target, "profiles": list(part.profiles), "seed": part.seed, "first": part.first, "count": part.count}
@@ -71,8 +76,8 @@ MODES: Mapping[str, Callable[[int, Mapping[str, Any]], tuple[Work[SliceResult], 
 def run_slice(site: Site, campaign: int, number: int) -> None:
     """Claim a slice, run it and store what it finds; a slice that does not wait is left alone.
 
-    Whatever happens, the slice is done, waits again with the reason, or stays leased until the lease runs out. Failures of the database
-    are told in the log; what makes the slice itself fail is raised once it is given back.
+    Whatever happens, the slice is done, waits again with the reason, or stays leased until the lease runs out. Failures of the database and
+    of engines are told in the log; a bug of ours is raised once the slice is given back.
     """
     try:
         engine = open_when_up(site.database, OUTAGE_SECONDS)
@@ -102,14 +107,17 @@ def _run(site: Site, engine: Engine, claim: Claim) -> None:
         return
     except Exception as error:
         work.give_up(engine, held, f"{type(error).__name__}: {error}")
-        raise
+        if not isinstance(error, CoreError | TooLong | UnknownMode):
+            raise
+        log.error("%s: given back: %s", held, error)
+        return
     _store(site, engine, held, result)
 
 
 def _result(site: Site, engine: Engine, claim: Claim) -> SliceResult:
     """Run the slice in a process of its own, which a case may crash or stop, and renew the lease meanwhile."""
     if claim.mode not in MODES:
-        raise ValueError(f"{claim.held}: no mode {claim.mode}; this program knows {', '.join(MODES)}")
+        raise UnknownMode(f"no mode {claim.mode}; this program knows {', '.join(MODES)}: update the worker")
     piece, cores = MODES[claim.mode](claim.held.number, claim.arguments)
     with Pool[SliceResult](1, cores) as pool:
         (result,) = pool.run(iter([piece]), _Renewal(engine, claim.held, site.lease).tick)
@@ -143,7 +151,7 @@ class _Renewal:
         """To be called often; StaleAttempt, LeaseLost or TooLong: the work has to stop."""
         now = time.monotonic()
         if now - self._begun > MOST_SECONDS:
-            raise TooLong(f"{self._held}: not done after {MOST_SECONDS:.0f} s")
+            raise TooLong(f"not done after {MOST_SECONDS:.0f} s")
         if now - self._tried >= self._lease / RENEWALS:
             self._tried = now
             self._renew(now)

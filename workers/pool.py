@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -16,6 +17,8 @@ from workers.child import NO_CASE, Starting, serve
 
 HANG_SECONDS = 20.0
 """A case takes milliseconds; one that takes this long never ends."""
+MOST_KILLS = 5
+"""A process that is killed more often while no engine runs a case has not enough memory, or another lasting trouble."""
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -82,7 +85,7 @@ class _Member(Generic[R]):
 
     def take(self, work: Work[R] | None) -> None:
         """Begin a piece of work, if there is one."""
-        self._spared: set[tuple[int, int]] = set()
+        self._killed: Counter[tuple[int, int]] = Counter()
         self._begin(work)
 
     def _begin(self, work: Work[R] | None) -> None:
@@ -117,10 +120,10 @@ class _Member(Generic[R]):
 
     def _was_killed(self) -> bool:
         """Whether somebody from outside ended the process; then the work begins again. The same case twice is no accident."""
-        current = tuple(self._current)
-        if self._process.exitcode != -signal.SIGKILL or current in self._spared:
+        case, place = self._current
+        if self._process.exitcode != -signal.SIGKILL or self._killed[case, place] == (MOST_KILLS if case == NO_CASE else 1):
             return False
-        self._spared.add(current)
+        self._killed[case, place] += 1
         self.stop()
         self._start()
         self._begin(self.work)

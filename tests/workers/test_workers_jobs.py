@@ -23,7 +23,6 @@ from db.errors import DatabaseError
 from db.queries import buckets, campaign_buckets
 from db.records import SliceResult
 from db.work_records import Claim, Held, NewWork
-from fuzzer.cores.core import CoreError
 from workers.jobs import LeaseLost, Site, run_slice
 from workers.local import Settings, run_campaign
 from workers.spool import store_kept
@@ -81,8 +80,7 @@ def test_a_job_whose_slice_is_done_does_nothing(engine: Engine, site: Site) -> N
 def test_a_slice_that_cannot_be_run_is_given_back_with_the_reason(engine: Engine, site: Site, broken: dict[str, object], core: str) -> None:
     campaign = a_cluster_campaign(engine, **{"cases": 10, **broken})
 
-    with pytest.raises(CoreError, match="outside any case"):
-        run_slice(site, campaign, 0)
+    run_slice(site, campaign, 0)
 
     (row,) = work.planned(engine)
     assert (row.state, row.attempt) == ("waiting", 1)
@@ -94,10 +92,20 @@ def test_an_unknown_mode_is_given_back_with_the_modes_there_are(engine: Engine, 
     campaign = a_cluster_campaign(engine, cases=10)
     work.plan(engine, campaign, [NewWork(7, "dreamt", {})])
 
-    with pytest.raises(ValueError, match="no mode dreamt; this program knows random"):
+    run_slice(site, campaign, 7)
+
+    assert work.planned(engine)[-1].reason == "UnknownMode: no mode dreamt; this program knows random: update the worker"
+
+
+def test_a_bug_of_ours_is_raised_and_the_slice_given_back(engine: Engine, site: Site) -> None:
+    campaign = a_cluster_campaign(engine, cases=10)
+    work.plan(engine, campaign, [NewWork(7, "random", {})])
+
+    with pytest.raises(KeyError):
         run_slice(site, campaign, 7)
 
-    assert work.planned(engine)[-1].reason == "ValueError: slice 7 of campaign 1, attempt 1: no mode dreamt; this program knows random"
+    row = work.planned(engine)[-1]
+    assert (row.state, row.reason) == ("waiting", "KeyError: 'target'")
 
 
 @pytest.fixture

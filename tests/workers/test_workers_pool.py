@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 import workers.pool
+from fuzzer.cores.core import CoreError
 from reference.image import End
 from workers.pool import Pool
 from workers.slices import Slice
@@ -64,6 +67,17 @@ def test_a_case_in_which_the_process_is_killed_each_time_is_a_finding(monkeypatc
 
     assert result.cases == 8
     assert "crash" in {finding.bucket.kind for finding in result.findings}
+
+
+def test_a_process_that_is_killed_again_and_again_outside_any_case_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.pool, "serve", die)
+
+    with Pool(1, ["unicorn"]) as pool, pytest.raises(CoreError, match="outside any case"):
+        list(pool.run(iter([Slice(0, "snippets", ("intel",), 3, 0, 8)])))
+
+
+def die(*arguments: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_somebody_may_look_after_other_things_meanwhile() -> None:
