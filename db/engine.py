@@ -15,6 +15,8 @@ EXAMPLES = "write findings.db or postgresql://user@host/name"
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
+ANSWER_SECONDS = 20
+WAIT_SECONDS = 0.5
 
 
 def open_database(url: str) -> Engine:
@@ -26,6 +28,19 @@ def open_database(url: str) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def open_when_up(url: str, seconds: float) -> Engine:
+    """The same, waiting up to some seconds for a server that does not answer yet or has nothing ready."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return open_database(url)
+        except DatabaseError as error:
+            # A URL that is wrong stays wrong; only what a driver said can change.
+            if not isinstance(error.__cause__, exc.DBAPIError) or time.monotonic() > deadline:
+                raise
+            time.sleep(WAIT_SECONDS)
 
 
 def _parse(text: str) -> URL:
@@ -62,10 +77,10 @@ def _make_engine(url: URL) -> Engine:
 
 
 def _with_timeout(url: URL) -> URL:
-    # Without it, a host that swallows packets holds the program for minutes.
-    if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
-        return url.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
-    return url
+    # Without them, a host that swallows packets holds the program for minutes: the first is for new connections, the other for old ones.
+    limits = {"connect_timeout": str(CONNECT_SECONDS), "tcp_user_timeout": str(ANSWER_SECONDS * 1000)}
+    missing = {name: value for name, value in limits.items() if name not in url.query}
+    return url.update_query_dict(missing) if url.get_backend_name() == "postgresql" else url
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: Any) -> None:

@@ -229,3 +229,38 @@ class Vote(Base):
     version: Mapped[str]
     stance: Mapped[str]
     outcome: Mapped[str]
+
+
+class PlannedSlice(Base):
+    """A slice that workers of a cluster do: who has it, in which attempt, and how it ended (docs/decisions/0009)."""
+
+    __tablename__ = "planned_slice"
+    __table_args__ = (
+        CheckConstraint("state IN ('waiting', 'leased', 'done', 'failed')", name="state"),
+        Index(None, "state", "campaign_id"),
+    )
+
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    mode: Mapped[str]
+    arguments: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    # Raised by every claim, and by nothing else: who holds a lower number holds nothing.
+    attempt: Mapped[int]
+    lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    reason: Mapped[str | None]
+    changed_at: Mapped[datetime]
+
+
+class Worker(Base):
+    """A worker of a cluster, as long as it lives: when it was last heard of and what it is doing."""
+
+    __tablename__ = "worker"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    cases: Mapped[int] = mapped_column(BigInteger)
+    campaign_id: Mapped[int | None]
+    number: Mapped[int | None]

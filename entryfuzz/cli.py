@@ -10,7 +10,9 @@ import click
 
 from entryfuzz.commands.bench import bench
 from entryfuzz.commands.case import case
+from entryfuzz.commands.cluster import enqueue, scheduler, status, worker
 from entryfuzz.commands.cores import cores
+from entryfuzz.commands.db import db
 from entryfuzz.commands.divergences import divergences
 from entryfuzz.commands.fuzz import fuzz
 from entryfuzz.commands.mutants import mutants
@@ -73,5 +75,5 @@ def main() -> None:
         note(problem)
 
 
-for command in (fuzz, sweep, divergences, vote, case, cores, targets, mutants, bench):
+for command in (fuzz, sweep, divergences, vote, case, cores, targets, mutants, bench, enqueue, worker, scheduler, status, db):
     main.add_command(command)

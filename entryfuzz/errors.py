@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class Mistake(Exception):
     """Something was asked for that does not exist: one line with the thing, the place and the way out."""
@@ -13,4 +15,10 @@ def mistakes() -> tuple[type[Exception], ...]:
     from fuzzer.case_fields import CaseError
     from fuzzer.cores.core import CoreError
 
-    return Mistake, DatabaseError, CaseError, CoreError
+    return Mistake, DatabaseError, CaseError, CoreError, *_of_the_queue()
+
+
+def _of_the_queue() -> tuple[type[Exception], ...]:
+    """The queue's failures, where it is in use: its libraries take a while to load."""
+    queue = sys.modules.get("workers.queue")
+    return () if queue is None else (queue.QueueError,)

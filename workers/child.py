@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -10,6 +11,7 @@ from typing import Any
 from fuzzer.cores.registry import load
 from fuzzer.targets.registry import register
 from fuzzer.targets.target import Target
+from workers.parent import die_with
 
 NO_CASE = -1
 """Told as the number of a case where no engine has anything to do."""
@@ -20,6 +22,9 @@ Starting = Callable[[int, int], None]
 def serve(pipe: Connection, core_names: Sequence[str], current: Any, targets: Sequence[Target] = ()) -> None:
     """Do work until the pipe is closed; `current` always holds which case is being run and on which core, `targets` are people's own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        die_with(parent.pid)
     for target in targets:
         register(target)
     cores = [load(name) for name in core_names]

@@ -14,7 +14,7 @@ from db.engine import open_database
 from db.records import BucketRow, NewCampaign, SliceResult
 from fuzzer.cores.registry import CORES
 from workers.pool import Pool
-from workers.slices import Slice, plan
+from workers.slices import Slice, cut, plan
 
 SLICE_CASES = 250
 
@@ -109,22 +109,15 @@ def _run_slices(settings: Settings, engine: Engine, campaign: int, begun: float,
 
 def _slices(settings: Settings, begun: float) -> Iterator[Slice]:
     """Slices until the budget is spent; the last one of a number of cases is as short as it must be."""
-    left = settings.cases
     for number in itertools.count():
         if settings.seconds is not None and time.monotonic() - begun >= settings.seconds:
             return
-        if left is not None and left <= 0:
+        work: Slice | None = plan(settings.targets, settings.profiles, settings.seed, SLICE_CASES, number)
+        if work is not None and settings.cases is not None:
+            work = cut(work, SLICE_CASES, settings.cases)
+        if work is None:
             return
-        work = plan(settings.targets, settings.profiles, settings.seed, SLICE_CASES, number)
-        if left is not None:
-            work = _cut(work, left)
-            left -= work.count
         yield work
-
-
-def _cut(work: Slice, most: int) -> Slice:
-    count = min(work.count, most)
-    return Slice(work.number, work.target, work.profiles, work.seed, work.first, count)
 
 
 def _summary(engine: Engine, campaign: int, seconds: float) -> Summary:

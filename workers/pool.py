@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -15,6 +17,8 @@ from workers.child import NO_CASE, Starting, serve
 
 HANG_SECONDS = 20.0
 """A case takes milliseconds; one that takes this long never ends."""
+MOST_KILLS = 5
+"""A process that is killed more often while no engine runs a case has not enough memory, or another lasting trouble."""
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -44,11 +48,12 @@ class Pool(Generic[R]):
         for member in self._members:
             member.stop()
 
-    def run(self, works: Iterator[Work[R]]) -> Iterator[R]:
-        """Results as they come; at most one piece of work is with each process."""
+    def run(self, works: Iterator[Work[R]], tick: Callable[[], None] = lambda: None) -> Iterator[R]:
+        """Results as they come; at most one piece of work is with each process. `tick` is called every second or more often meanwhile."""
         for member in self._members:
             member.take(next(works, None))
         while any(member.work for member in self._members):
+            tick()
             for member in self._ready():
                 result = member.result()
                 if result is not None:
@@ -80,6 +85,10 @@ class _Member(Generic[R]):
 
     def take(self, work: Work[R] | None) -> None:
         """Begin a piece of work, if there is one."""
+        self._killed: Counter[tuple[int, int]] = Counter()
+        self._begin(work)
+
+    def _begin(self, work: Work[R] | None) -> None:
         self.work = work
         self._current[:] = (NO_CASE, 0)
         self._watched, self._since = (NO_CASE, 0), time.monotonic()
@@ -100,12 +109,25 @@ class _Member(Generic[R]):
                 result: R = self.pipe.recv()
             except (EOFError, ConnectionResetError):
                 self._process.join()
+                if self._was_killed():
+                    return None
                 # A signal is the engine's doing; a Python error, on stderr by now, is ours, and proves nothing about the engine.
                 self._replace(End.CORE_CRASHED if (self._process.exitcode or 0) < 0 else End.UNSUPPORTED)
                 return None
             return result
         self._replace(End.CORE_HUNG)
         return None
+
+    def _was_killed(self) -> bool:
+        """Whether somebody from outside ended the process; then the work begins again. The same case twice is no accident."""
+        case, place = self._current
+        if self._process.exitcode != -signal.SIGKILL or self._killed[case, place] == (MOST_KILLS if case == NO_CASE else 1):
+            return False
+        self._killed[case, place] += 1
+        self.stop()
+        self._start()
+        self._begin(self.work)
+        return True
 
     def _replace(self, end: End) -> None:
         case, place = self._current
@@ -115,7 +137,7 @@ class _Member(Generic[R]):
             said = "what it said is on stderr, and `entryfuzz cores list` shows whether they work"
             raise CoreError(f"{', '.join(self._cores)}: their process ended outside any case; {said}")
         self._start()
-        self.take(work.without(case, place, end))
+        self._begin(work.without(case, place, end))
 
     def stop(self) -> None:
         """End the process, whatever it does."""

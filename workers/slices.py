@@ -157,3 +157,9 @@ def _note_lost(trial: _Trial, core: Core, tally: _Tally, end: End) -> None:
 def plan(targets: Sequence[str], profiles: tuple[str, ...], seed: int, size: int, number: int) -> Slice:
     """Slice `number` of an endless campaign: targets take turns, each with its own count of cases."""
     return Slice(number, targets[number % len(targets)], profiles, seed, number // len(targets) * size, size)
+
+
+def cut(work: Slice, size: int, cases: int) -> Slice | None:
+    """The same slice in a campaign of so many cases, in slices of `size`: shorter if it is the last, None if it comes after the end."""
+    left = cases - work.number * size
+    return replace(work, count=min(work.count, left)) if left > 0 else None

@@ -20,6 +20,15 @@ database_option = click.option(
     show_envvar=True,
     help="The database of results: the name of an SQLite file, or an SQLAlchemy URL.",
 )
+redis_option = click.option(
+    "--redis",
+    metavar="URL",
+    default="redis://localhost:6379/0",
+    envvar="ENTRYFUZZ_REDIS",
+    show_default=True,
+    show_envvar=True,
+    help="The queue of slices, in a Redis. It may be emptied at any time.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
 
 

@@ -18,7 +18,7 @@ from db.queries import buckets, campaigns
 from db.store import save_slice, start_campaign
 from db.transactions import reading, writing
 
-DEPENDING_ON_BUCKET = ["finding", "bucket_hits", "bucket_target", "bucket"]
+DEPENDING_ON_BUCKET = ["vote", "verdict", "finding", "bucket_hits", "bucket_target", "bucket"]
 
 
 def test_the_migrations_make_what_the_models_say(engine: Engine) -> None:
@@ -32,7 +32,7 @@ def test_the_migrations_make_the_check_constraints_of_the_models(engine: Engine)
     with reading(engine) as connection:
         made = {check["name"] for table in Base.metadata.tables for check in inspect(connection).get_check_constraints(table)}
 
-    assert made == {"ck_bucket_kind", "ck_bucket_by"}
+    assert made == {"ck_bucket_kind", "ck_bucket_by", "ck_planned_slice_state"}
 
 
 def test_the_list_of_revisions_is_the_history() -> None:

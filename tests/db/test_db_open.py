@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 import time
@@ -6,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from db_builders import a_campaign
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, event, text
 
 from db.engine import open_database
 from db.errors import DatabaseError
@@ -21,14 +20,6 @@ def refusal(url: str) -> str:
         open_database(url)
     assert "\n" not in str(refused.value)
     return str(refused.value)
-
-
-@pytest.mark.skipif("ENTRYFUZZ_TEST_POSTGRES" not in os.environ, reason="ENTRYFUZZ_TEST_POSTGRES names no server: SQLite only")
-def test_the_postgresql_server_the_other_tests_use_answers() -> None:
-    server = create_engine(os.environ["ENTRYFUZZ_TEST_POSTGRES"])
-    with server.connect() as connection:
-        assert connection.scalar(text("SELECT 1")) == 1
-    server.dispose()
 
 
 @pytest.mark.parametrize("scheme", ["", "sqlite:///"])

@@ -11,7 +11,7 @@ from entryfuzz_program import Entryfuzz
 from entryfuzz.cli import Program, main
 from fuzzer.cores.core import CoreError
 
-HEAVY = ("sqlalchemy", "unicorn", "rich", "iced_x86", "alembic", "jsonschema")
+HEAVY = ("sqlalchemy", "unicorn", "rich", "iced_x86", "alembic", "jsonschema", "redis", "rq")
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -39,6 +39,17 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
         (("fuzz", "--cases", "0"), "0 is not in the range"),
         (("targets", "show", "linux5"), 'there is no target "linux5"'),
         (("case", "run"), "Missing argument"),
+        (("enqueue", "--target", "snippets"), "say when to stop: --cases N, or --forever"),
+        (("enqueue", "--cases", "5", "--forever"), "say when to stop: --cases N, or --forever"),
+        (("enqueue", "--forever", "--slice-cases", "0"), "0 is not in the range"),
+        (("worker", "--redis", "redis://user:secret@localhost:1/0"), "redis://localhost:1/0: Error 111"),
+        (("worker", "--redis", "localhost"), "not a Redis URL"),
+        (("worker", "--spool", "/proc/spool"), "/proc/spool: "),
+        (("scheduler", "--redis", "redis://localhost:1/0"), "check that Redis runs and that the URL is right"),
+        (("status", "--db", "nothing.db"), "nothing.db: there is no such database"),
+        (("status", "--watch", "--json"), "give one"),
+        (("db", "upgrade", "--db", "mysql://host/name"), "databases of this kind are not supported"),
+        (("db", "upgrade", "--db", "postgresql://user:secret@localhost:1/name", "--wait", "0"), "postgresql://user:***@localhost:1/name: "),
         (("bench", "--seconds", "0"), "0.0 is not in the range"),
     ],
 )
@@ -47,6 +58,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_2(entryfuzz: Entryfuzz, argume
 
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
+    assert "secret" not in ran.err
     assert ran.err.count("\n") == 1
 
 
@@ -133,7 +145,8 @@ def test_every_listing_has_json() -> None:
     listings = [
         path
         for path in commands()
-        if path[-1] in ("list", "run", "check", "fuzz", "bench", "vote", "silicon-check") or path[0] in ("divergences", "sweep", "targets")
+        if path[-1] in ("list", "run", "check", "fuzz", "bench", "vote", "silicon-check", "enqueue", "status")
+        or path[0] in ("divergences", "sweep", "targets")
     ]
 
     assert sorted(listings) == sorted(

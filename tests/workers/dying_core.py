@@ -17,7 +17,15 @@ from reference.image import Image, Observation
 from workers import child
 
 HOW = "ENTRYFUZZ_TEST_DEATH"
+MARK = "ENTRYFUZZ_TEST_DEATH_MARK"
+"""A file that is there once the process was killed."""
 AT = 5
+
+
+def _once(mark: str) -> None:
+    if not os.path.exists(mark):
+        open(mark, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class DyingCore(UnicornCore):
@@ -31,6 +39,10 @@ class DyingCore(UnicornCore):
             self.given += 1
             if self.given == AT + 1 and os.environ[HOW] == "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)
+            if self.given == AT + 1 and os.environ[HOW] == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.given == AT + 1 and os.environ[HOW] == "kill once":
+                _once(os.environ[MARK])
             if self.given == AT + 1 and os.environ[HOW] == "error":
                 raise CoreError("an adapter's mistake")
             if self.given == AT + 1 and os.environ[HOW] == "hang":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 import workers.pool
+from fuzzer.cores.core import CoreError
 from reference.image import End
 from workers.pool import Pool
 from workers.slices import Slice
@@ -40,6 +43,50 @@ def test_the_case_that_took_the_process_is_stored_and_the_slice_goes_on(
     assert result.cases == 8
     assert result.crashes >= 1
     assert [finding.observed["end"] for finding in lost][:1] == [end.value]
+
+
+def test_a_process_that_somebody_killed_is_no_finding(monkeypatch: pytest.MonkeyPatch, dying: str, tmp_path: Path) -> None:
+    monkeypatch.setenv("ENTRYFUZZ_TEST_DEATH", "kill once")
+    monkeypatch.setenv("ENTRYFUZZ_TEST_DEATH_MARK", str(tmp_path / "mark"))
+    work = Slice(0, "snippets", ("intel",), 3, 0, 8)
+
+    with Pool(1, [dying]) as pool:
+        (result,) = pool.run(iter([work]))
+    with Pool(1, ["unicorn"]) as pool:
+        (undisturbed,) = pool.run(iter([work]))
+
+    assert (tmp_path / "mark").exists()
+    assert (result.crashes, result.hits, result.findings) == (0, undisturbed.hits, undisturbed.findings)
+
+
+def test_a_case_in_which_the_process_is_killed_each_time_is_a_finding(monkeypatch: pytest.MonkeyPatch, dying: str) -> None:
+    monkeypatch.setenv("ENTRYFUZZ_TEST_DEATH", "kill")
+
+    with Pool(1, [dying]) as pool:
+        (result,) = pool.run(iter([Slice(0, "snippets", ("intel",), 3, 0, 8)]))
+
+    assert result.cases == 8
+    assert "crash" in {finding.bucket.kind for finding in result.findings}
+
+
+def test_a_process_that_is_killed_again_and_again_outside_any_case_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.pool, "serve", die)
+
+    with Pool(1, ["unicorn"]) as pool, pytest.raises(CoreError, match="outside any case"):
+        list(pool.run(iter([Slice(0, "snippets", ("intel",), 3, 0, 8)])))
+
+
+def die(*arguments: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_somebody_may_look_after_other_things_meanwhile() -> None:
+    ticks: list[int] = []
+
+    with Pool(1, ["unicorn"]) as pool:
+        list(pool.run(iter([Slice(0, "snippets", ("intel",), 3, 0, 10)]), lambda: ticks.append(1)))
+
+    assert ticks
 
 
 def test_an_error_of_the_adapter_is_no_finding(monkeypatch: pytest.MonkeyPatch, dying: str) -> None:

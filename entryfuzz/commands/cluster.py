@@ -1,0 +1,132 @@
+"""`entryfuzz enqueue`, `worker`, `scheduler` and `status`: fuzzing on several machines."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import click
+
+from entryfuzz.commands.options import CORE, DEFAULT_CORE, PROFILE, TARGET, database_option, json_option, redis_option
+
+_SEED_BITS = 32
+_SLICE_CASES = 20_000
+
+
+@click.command()
+@click.option(
+    "--target", "targets", type=TARGET, multiple=True, metavar="TARGET", help="A target to fuzz; may be given again. All if left out."
+)
+@click.option(
+    "--core", "cores", type=CORE, multiple=True, metavar="CORE", help="A core to compare with; may be given again. unicorn if left out."
+)
+@click.option(
+    "--profile", "profiles", type=PROFILE, multiple=True, metavar="PROFILE", help="A CPU profile; may be given again. All if left out."
+)
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="The same seed gives the same cases. Random if left out, and shown.")
+@click.option("--cases", type=click.IntRange(min=1), help="Stop after this many cases.")
+@click.option("--forever", is_flag=True, help="Never stop.")
+@click.option(
+    "--slice-cases",
+    type=click.IntRange(1, 10**9),
+    default=_SLICE_CASES,
+    show_default=True,
+    help="Cases that a worker runs at once: best about two minutes' worth.",
+)
+@database_option
+@json_option
+def enqueue(
+    targets: tuple[str, ...],
+    cores: tuple[str, ...],
+    profiles: tuple[str, ...],
+    seed: int | None,
+    cases: int | None,
+    forever: bool,
+    slice_cases: int,
+    database: str,
+    as_json: bool,
+) -> None:
+    """Plan a campaign for the workers of a cluster, and print its number."""
+    if forever == (cases is not None):
+        raise click.UsageError("say when to stop: --cases N, or --forever.", click.get_current_context())
+
+    from entryfuzz.cluster import Order, enqueue_campaign
+    from entryfuzz.output import note, print_json
+    from fuzzer.generate.generator import GENERATORS
+    from reference.profiles import PROFILES
+
+    for own in (name for name in targets if name not in GENERATORS):
+        raise click.UsageError(f"no generator makes cases for {own}; targets add tries all of its paths.", click.get_current_context())
+    order = Order(
+        targets=tuple(dict.fromkeys(targets)) or tuple(GENERATORS),
+        cores=tuple(dict.fromkeys(cores)) or (DEFAULT_CORE,),
+        profiles=tuple(dict.fromkeys(profiles)) or tuple(PROFILES),
+        seed=secrets.randbits(_SEED_BITS) if seed is None else seed,
+        cases=cases,
+        slice_cases=slice_cases,
+    )
+    campaign = enqueue_campaign(database, order)
+    if as_json:
+        print_json({"campaign": campaign} | order.to_json())
+        return
+    note(f"campaign {campaign}: {', '.join(order.targets)} on {', '.join(order.cores)}, seed {order.seed}; see entryfuzz status")
+    click.echo(campaign)
+
+
+@click.command()
+@click.option("--name", help="What the worker is called in entryfuzz status. The machine's name and some digits if left out.")
+@click.option(
+    "--spool",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("entryfuzz-spool"),
+    envvar="ENTRYFUZZ_SPOOL",
+    show_default=True,
+    show_envvar=True,
+    help="A folder for results that are finished while the database is away.",
+)
+@click.option(
+    "--lease",
+    type=click.FloatRange(min=1),
+    default=90.0,
+    show_default=True,
+    help="Seconds of silence that cost it its slice.",
+)
+@click.option("--burst", is_flag=True, help="Leave when the queue is empty.")
+@database_option
+@redis_option
+def worker(name: str | None, spool: Path, lease: float, burst: bool, database: str, redis: str) -> None:
+    """Do slices of planned campaigns, one at a time, until a signal asks to stop: the first one lets the slice finish."""
+    from entryfuzz.cluster import work
+
+    work(database, redis, name, spool.absolute(), lease, burst)
+
+
+@click.command()
+@database_option
+@redis_option
+def scheduler(database: str, redis: str) -> None:
+    """Keep the cluster going: plan slices ahead, give lost ones back, and fill the queue. Runs until a signal asks to stop."""
+    from entryfuzz.cluster import schedule
+
+    schedule(database, redis)
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show it again every two seconds until interrupted.")
+@database_option
+@json_option
+def status(watch: bool, database: str, as_json: bool) -> None:
+    """Show how the cluster stands: workers, slices, cases per second, buckets."""
+    if watch and as_json:
+        raise click.UsageError("--watch is for people, --json for programs; give one.", click.get_current_context())
+
+    from entryfuzz.cluster import cluster_status, watch_status
+    from entryfuzz.output import print_json, print_view
+    from entryfuzz.views import cluster
+
+    if watch:
+        watch_status(database)
+    elif as_json:
+        print_json(cluster.status_json(cluster_status(database)))
+    else:
+        print_view(*cluster.status(cluster_status(database)))

@@ -1,0 +1,167 @@
+"""The job of a cluster: one attempt at one slice, from the claim to what is stored. Of Redis and its library it knows nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from db import work
+from db.engine import open_when_up
+from db.errors import DatabaseError
+from db.records import SliceResult
+from db.work import StaleAttempt
+from db.work_records import Claim, Held, NewWork
+from fuzzer.cores.core import CoreError
+from workers import spool
+from workers.pool import Pool, Work
+from workers.slices import Slice
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 90.0
+"""A worker that was not heard of for so long has lost its slice."""
+RENEWALS = 9
+"""Renewals in the time of a lease."""
+MARGIN = 6
+"""This part of a lease before its end, a worker that cannot renew it stops: two clocks do not agree to the second."""
+MOST_SECONDS = 3600.0
+"""No slice takes this long; an attempt that does is given up."""
+OUTAGE_SECONDS = 60.0
+"""How long a job waits at its start for a database that is away, instead of giving the slice to the next worker, who waits as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a worker works: its database, its folder for results that cannot be stored yet, its name, and the seconds of a lease."""
+
+    database: str
+    spool: Path
+    worker: str
+    lease: float = LEASE_SECONDS
+
+
+class LeaseLost(Exception):
+    """The lease could not be renewed in time: somebody else may have the slice by now."""
+
+
+class TooLong(Exception):
+    """The slice takes longer than any slice may."""
+
+
+class UnknownMode(Exception):
+    """The slice is to be done in a way that this version does not know."""
+
+
+def random_arguments(part: Slice, cores: tuple[str, ...]) -> NewWork:
+    """A slice of random cases as planned work."""
+    names = {"target": part.target, "profiles": list(part.profiles), "seed": part.seed, "first": part.first, "count": part.count}
+    return NewWork(part.number, "random", names | {"cores": list(cores)})
+
+
+def _random(number: int, arguments: Mapping[str, Any]) -> tuple[Work[SliceResult], tuple[str, ...]]:
+    fields = {name: arguments[name] for name in ("target", "seed", "first", "count")}
+    return Slice(number, profiles=tuple(arguments["profiles"]), **fields), tuple(arguments["cores"])
+
+
+MODES: Mapping[str, Callable[[int, Mapping[str, Any]], tuple[Work[SliceResult], tuple[str, ...]]]] = {"random": _random}
+"""For each mode of planned work what makes the work, and the names of its cores, of the slice's number and arguments."""
+
+
+def run_slice(site: Site, campaign: int, number: int) -> None:
+    """Claim a slice, run it and store what it finds; a slice that does not wait is left alone.
+
+    Whatever happens, the slice is done, waits again with the reason, or stays leased until the lease runs out. Failures of the database and
+    of engines are told in the log; a bug of ours is raised once the slice is given back.
+    """
+    try:
+        engine = open_when_up(site.database, OUTAGE_SECONDS)
+    except DatabaseError as error:
+        log.warning("slice %d of campaign %d: not begun: %s", number, campaign, error)
+        return
+    try:
+        spool.store_kept(engine, site.spool)
+        claim = work.claim(engine, campaign, number, site.worker, site.lease)
+        if claim is None:
+            log.info("slice %d of campaign %d: somebody else has it", number, campaign)
+        else:
+            _run(site, engine, claim)
+    except DatabaseError as error:
+        log.warning("slice %d of campaign %d: waits for its lease to run out: %s", number, campaign, error)
+    finally:
+        engine.dispose()
+
+
+def _run(site: Site, engine: Engine, claim: Claim) -> None:
+    held = claim.held
+    log.info("%s: begun", held)
+    try:
+        result = _result(site, engine, claim)
+    except (StaleAttempt, LeaseLost) as lost:
+        log.warning("%s: stopped: %s", held, lost)
+        return
+    except Exception as error:
+        work.give_up(engine, held, f"{type(error).__name__}: {error}")
+        if not isinstance(error, CoreError | TooLong | UnknownMode):
+            raise
+        log.error("%s: given back: %s", held, error)
+        return
+    _store(site, engine, held, result)
+
+
+def _result(site: Site, engine: Engine, claim: Claim) -> SliceResult:
+    """Run the slice in a process of its own, which a case may crash or stop, and renew the lease meanwhile."""
+    if claim.mode not in MODES:
+        raise UnknownMode(f"no mode {claim.mode}; this program knows {', '.join(MODES)}: update the worker")
+    piece, cores = MODES[claim.mode](claim.held.number, claim.arguments)
+    with Pool[SliceResult](1, cores) as pool:
+        (result,) = pool.run(iter([piece]), _Renewal(engine, claim.held, site.lease).tick)
+    return result
+
+
+def _store(site: Site, engine: Engine, held: Held, result: SliceResult) -> None:
+    try:
+        work.finish(engine, held, result)
+    except StaleAttempt as refused:
+        log.warning("%s", refused)
+    except DatabaseError as away:
+        try:
+            kept = spool.keep(site.spool, held, result)
+        except OSError as full:
+            log.error("%s: lost, so it will be run again: %s; and %s: %s", held, away, site.spool, full)
+        else:
+            log.warning("%s: kept in %s: %s", held, kept, away)
+    else:
+        log.info("%s: done, %d cases in %.1f s, %d buckets", held, result.cases, result.seconds, len(result.hits))
+
+
+class _Renewal:
+    """The lease of an attempt, renewed now and then, for as long as it can be trusted."""
+
+    def __init__(self, engine: Engine, held: Held, lease: float) -> None:
+        self._engine, self._held, self._lease = engine, held, lease
+        self._begun = self._renewed = self._tried = time.monotonic()
+
+    def tick(self) -> None:
+        """To be called often; StaleAttempt, LeaseLost or TooLong: the work has to stop."""
+        now = time.monotonic()
+        if now - self._begun > MOST_SECONDS:
+            raise TooLong(f"not done after {MOST_SECONDS:.0f} s")
+        if now - self._tried >= self._lease / RENEWALS:
+            self._tried = now
+            self._renew(now)
+        if time.monotonic() - self._renewed > self._lease * (1 - 1 / MARGIN):
+            raise LeaseLost(f"not renewed for {time.monotonic() - self._renewed:.0f} s")
+
+    def _renew(self, now: float) -> None:
+        try:
+            work.renew(self._engine, self._held, self._lease)
+        except DatabaseError as error:
+            log.warning("%s: lease not renewed: %s", self._held, error)
+        else:
+            self._renewed = now
