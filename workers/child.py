@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from fuzzer.cores.parent import die_with
 from fuzzer.cores.registry import load
 from fuzzer.targets.registry import register
 from fuzzer.targets.target import Target
-from workers.parent import die_with
 
 NO_CASE = -1
 """Told as the number of a case where no engine has anything to do."""

@@ -20,9 +20,9 @@ from sqlalchemy import Engine
 from db import cluster
 from db.engine import open_when_up
 from db.errors import DatabaseError
+from fuzzer.cores.parent import die_with
 from workers import spool
 from workers.jobs import OUTAGE_SECONDS, Site, run_slice
-from workers.parent import die_with
 from workers.queue import QUEUE, RUN_SLICE, allowing, connect
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +19,8 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.assemble import committed
 from fuzzer.cores.guest.mailbox import MEMORY, ROM_MARKS
 from fuzzer.cores.guest.memory import GuestMemory
-from fuzzer.cores.guest.program import dying_with
 from fuzzer.cores.guest.turn import Turn, wait
+from fuzzer.cores.parent import die_with
 
 _BOOT_SECONDS: Final = 20.0
 _GO_ON: Final = b"c\n" * 0x800
@@ -48,7 +49,7 @@ class Process:
         self._said = (folder / "said").open("w+b")
         self._process = subprocess.Popen(
             [PROGRAM, "-q", "-f", str(folder / "settings"), "-rc", str(folder / "commands")],
-            stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, cwd=folder, preexec_fn=dying_with(os.getpid()),
+            stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, cwd=folder, preexec_fn=partial(die_with, os.getpid()),
         )  # fmt: skip
         assert self._process.stdin is not None
         self._stdin = self._process.stdin.fileno()

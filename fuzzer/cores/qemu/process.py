@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,8 @@ from fuzzer.cores.core import CoreError
 from fuzzer.cores.guest.assemble import committed
 from fuzzer.cores.guest.mailbox import MEMORY
 from fuzzer.cores.guest.memory import GuestMemory, SharedMemory
-from fuzzer.cores.guest.program import dying_with
 from fuzzer.cores.guest.turn import Turn, wait
+from fuzzer.cores.parent import die_with
 from fuzzer.cores.qemu.probe import PROGRAM
 
 SHIFT: Final = 5
@@ -44,7 +45,7 @@ class Process:
         self.guest = GuestMemory(SharedMemory(memoryview(self._map)), harness, routed=False, repeats=False)
         self._said = (folder / "said").open("w+b")
         self._process = subprocess.Popen(
-            _command(folder, model), stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, preexec_fn=dying_with(os.getpid())
+            _command(folder, model), stdin=subprocess.PIPE, stdout=self._said, stderr=self._said, preexec_fn=partial(die_with, os.getpid())
         )
         self._wait_for_boot()
 
