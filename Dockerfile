@@ -36,7 +36,6 @@ RUN case "${WITH_ENGINES}" in \
  && groupadd --gid 10001 entryfuzz \
  && useradd --uid 10001 --gid entryfuzz --no-create-home --home-dir /tmp --shell /usr/sbin/nologin entryfuzz \
  && install --directory --owner entryfuzz --group entryfuzz --mode 0700 /var/spool/entryfuzz
-COPY --from=build /opt/entryfuzz /opt/entryfuzz
 
 # Nothing is written beside the code, so that the root file system can be read-only.
 ENV PATH=/opt/entryfuzz/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ENTRYFUZZ_SPOOL=/var/spool/entryfuzz
@@ -44,3 +43,6 @@ WORKDIR /tmp
 USER entryfuzz
 ENTRYPOINT ["entryfuzz"]
 CMD ["--help"]
+
+# Last, because it is all that changes.
+COPY --from=build /opt/entryfuzz /opt/entryfuzz
