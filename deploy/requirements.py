@@ -9,4 +9,9 @@ pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
 extras = pyproject["project"]["optional-dependencies"]
 if unknown := [name for name in names if name not in extras]:
     sys.exit(f"EXTRAS: pyproject.toml has no extra {unknown[0]}; it has {', '.join(sorted(extras))}")
-print(*pyproject["build-system"]["requires"], *pyproject["project"]["dependencies"], *(one for name in names for one in extras[name]), sep="\n")
+print(
+    *pyproject["build-system"]["requires"],
+    *pyproject["project"]["dependencies"],
+    *(one for name in names for one in extras[name]),
+    sep="\n",
+)
