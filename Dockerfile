@@ -21,7 +21,8 @@ RUN python3 requirements.py "${EXTRAS}" > requirements.txt \
 
 COPY . ./
 RUN /opt/entryfuzz/bin/pip install --quiet --no-build-isolation --no-deps . \
- && /opt/entryfuzz/bin/pip uninstall --quiet --yes setuptools pip
+ && /opt/entryfuzz/bin/pip uninstall --quiet --yes setuptools pip \
+ && cp deploy/alive.py /opt/entryfuzz/
 
 
 FROM ${PYTHON_IMAGE}
