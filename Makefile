@@ -7,10 +7,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fuzz test check coverage format docs bench clean
+.PHONY: help setup fuzz test check coverage format docs bench clean local-images compose-test
 
 help: ## list the chores
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 - \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 - \2/p' Makefile
 
 setup: $(READY) ## prepare .venv; the other chores do it by themselves
 
@@ -39,6 +39,12 @@ docs: $(READY) ## write again the pages that are made from the code
 
 bench: $(READY) ## measure cases per second
 	$(BIN)/entryfuzz bench $(ARGS)
+
+local-images: ## build every image of docker-compose.yml from Debian packages, where no registry can be reached (ARGS="--renew")
+	deploy/local-images $(ARGS)
+
+compose-test: ## start docker-compose.yml from nothing, run a campaign in it, read what it found (needs a Docker engine)
+	deploy/compose-test
 
 clean: ## remove .venv, caches and build output; databases stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov

@@ -23,6 +23,8 @@ from db.work import planned
 from reference.profiles import PROFILES
 from workers.local import Settings, run_campaign
 
+pytestmark = pytest.mark.slow
+
 SEED = 11
 CASES = 1000
 PATIENCE = 90.0
