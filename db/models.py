@@ -229,3 +229,16 @@ class Vote(Base):
     version: Mapped[str]
     stance: Mapped[str]
     outcome: Mapped[str]
+
+
+class Corpus(Base):
+    """A case that reached something new, for guided slices of its target to begin with."""
+
+    __tablename__ = "corpus"
+    __table_args__ = (Index(None, "target"),)
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    target: Mapped[str]
+    data: Mapped[bytes] = mapped_column("bytes", LargeBinary)
+    reason: Mapped[str]
+    first_seen: Mapped[datetime]
