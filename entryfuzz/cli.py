@@ -11,6 +11,7 @@ import click
 from entryfuzz.commands.bench import bench
 from entryfuzz.commands.case import case
 from entryfuzz.commands.cores import cores
+from entryfuzz.commands.corpus import corpus
 from entryfuzz.commands.divergences import divergences
 from entryfuzz.commands.fuzz import fuzz
 from entryfuzz.commands.mutants import mutants
@@ -73,5 +74,5 @@ def main() -> None:
         note(problem)
 
 
-for command in (fuzz, sweep, divergences, vote, case, cores, targets, mutants, bench):
+for command in (fuzz, sweep, divergences, vote, case, corpus, cores, targets, mutants, bench):
     main.add_command(command)

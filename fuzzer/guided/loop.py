@@ -39,11 +39,14 @@ class Loop:
         self._seen: set[Case] = set()
         self._counters: Counters | None = None
 
-    def run(self, atheris: Any) -> NoReturn:
-        """Run all executions and leave the process: libFuzzer would not let anybody clean up behind it."""
+    def run(self, atheris: Any, arguments: Sequence[str] = ()) -> NoReturn:
+        """Run all executions and leave the process: libFuzzer would not let anybody clean up behind it.
+
+        With `arguments` of libFuzzer's own it does what they say with these cases and counters.
+        """
         scope = self._scope
         atheris.Setup(
-            self._arguments(),
+            [sys.argv[0], *(arguments or self._arguments())],
             self._one,
             custom_mutator=lambda data, size, seed: mutated(data, size, seed, scope),
             custom_crossover=lambda one, other, size, seed: crossed(one, other, size, seed, scope),
@@ -57,7 +60,6 @@ class Loop:
         inputs = sorted(str(path) for path in (place / folder.INPUTS).iterdir())
         (place / "list").write_text(",".join(inputs), encoding="utf-8")
         return [
-            sys.argv[0],
             str(place / folder.FOUND),
             f"-seed_inputs=@{place / 'list'}",
             f"-seed={self._job.seed % (2**32 - 1) + 1}",  # 0 means by the clock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from random import Random
 
 from fuzzer.case import Case, canonical, decode
@@ -21,7 +22,7 @@ class Scope:
 
     def read(self, data: bytes) -> Case:
         """The case of this scope that any bytes mean: the bytes' own case, where it is one."""
-        return self.fit(decode(data))
+        return self.fit(_decoded(data))
 
     def fit(self, case: Case) -> Case:
         """The case of this scope nearest to a canonical one; the case itself where it is of this scope."""
@@ -41,6 +42,12 @@ class Scope:
     def fresh(self, rng: Random) -> Case:
         """A case that owes nothing to any other."""
         return GENERATORS[self.target](rng, rng.choice(self.profiles))
+
+
+@lru_cache(maxsize=4096)
+def _decoded(data: bytes) -> Case:
+    """libFuzzer asks for changes of the same bytes again and again, and for a run of each that it was given."""
+    return decode(data)
 
 
 def _turn(choices: Sequence[str], number: int) -> str:
