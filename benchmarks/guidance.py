@@ -23,7 +23,6 @@ from fuzzer.case import decode
 from fuzzer.compare import compare
 from fuzzer.cores.unicorn.core import UnicornCore
 from fuzzer.generate.generator import generate
-from fuzzer.mutants.catalogue import MUTANTS
 from reference.profiles import PROFILES
 from reference.run import run
 from workers.guided import FRESH, GuidedSlice
@@ -101,7 +100,7 @@ def planted(args: argparse.Namespace) -> None:
     guidance_child.register()
     workers.guided_child.CHILD = (sys.executable, str(Path(__file__).parent / "guidance_child.py"))
     clean = UnicornCore()
-    for name in args.mutants or [name for name, mutant in MUTANTS.items() if mutant.core]:
+    for name in args.mutants or guidance_child.planted():
         for seed in args.seeds:
             for arm in ("random", "guided"):
                 begun = processor_time()
@@ -113,7 +112,7 @@ def planted(args: argparse.Namespace) -> None:
 
 
 def shows(name: str, data: bytes, clean: UnicornCore) -> bool:
-    """The planted core differs there, and the core as it is does not."""
+    """Where the planted core differs, the core as it is does not: it is the planted bug."""
     image = build(decode(data))
     spec = run(image)
     usual = compare(image, spec, next(iter(clean.run([image]))))
@@ -121,9 +120,7 @@ def shows(name: str, data: bytes, clean: UnicornCore) -> bool:
 
 
 def hunt_at_random(name: str, seed: int, most: int, clean: UnicornCore) -> int | None:
-    mutant = MUTANTS[name]
-    assert mutant.core
-    wrong = mutant.core()
+    wrong = guidance_child.planted()[name]()
     for number in range(most):
         image = build(generate(seed, "linux4", PROFILE_NAMES, number))
         spec = run(image)
@@ -165,7 +162,7 @@ def main() -> None:
     one.add_argument("--seconds", type=float, default=300.0)
     one.set_defaults(do=buckets)
     other = commands.add_parser("planted")
-    other.add_argument("--mutants", nargs="+", choices=[name for name, mutant in MUTANTS.items() if mutant.core])
+    other.add_argument("--mutants", nargs="+", choices=list(guidance_child.planted()))
     other.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     other.add_argument("--most", type=int, default=5000)
     other.set_defaults(do=planted)

@@ -1,4 +1,4 @@
-"""The child of a guided slice with cores more: one that dies, and the planted ones."""
+"""The child of a guided slice with cores more: one that dies, one with a bug in a narrow place, and the planted ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from fuzzer.cores import registry
 from fuzzer.cores.unicorn.core import UnicornCore
+from fuzzer.cores.unicorn.delivery import Arrival, Doorman
+from fuzzer.cores.unicorn.machine import Parts
 from fuzzer.guided import child
 from fuzzer.mutants.catalogue import MUTANTS
 from reference.image import Image, Observation
@@ -36,9 +38,25 @@ class DyingCore(UnicornCore):
             yield from super().run([image])
 
 
+class PageFaultBehindNmi(Doorman):
+    """Saves an RSP that is off by 8, for a page fault in kernel mode behind an NMI only."""
+
+    def frame(self, arrival: Arrival) -> list[int]:
+        """As it should be, but there."""
+        ss, rsp, *rest = super().frame(arrival)
+        wrong = arrival.vector == 14 and self.cpl == 0 and any(entry.vector == 2 for entry in self.deliveries)
+        return [ss, rsp + 8 * wrong, *rest]
+
+
+def narrow() -> UnicornCore:
+    """The core with that bug."""
+    return UnicornCore(Parts(doorman=PageFaultBehindNmi))
+
+
 def register() -> None:
     """Make the cores known by their names."""
     registry.CORES["dying"] = registry.CoreInfo("dying", "unicorn", DyingCore)
+    registry.CORES["narrow"] = registry.CoreInfo("narrow", "unicorn", narrow)
     for name, mutant in MUTANTS.items():
         if mutant.core:
             registry.CORES[name] = registry.CoreInfo(name, "unicorn", mutant.core)
