@@ -22,8 +22,8 @@ CHILD: tuple[str, ...] = (sys.executable, "-m", "fuzzer.guided.child")
 SELF_TEST = (sys.executable, "-m", "fuzzer.guided.selftest")
 SELF_TEST_SECONDS = 120.0
 START_SECONDS = 120.0
-SECONDS_PER_EXECUTION = 1.0
-"""A case takes milliseconds: a run that needs this much for each does not get on, though no single case hangs."""
+SECONDS_PER_EXECUTION = 5.0
+"""A case takes milliseconds, on an engine that is a program tenths of a second: a run that needs this much for each does not get on."""
 _CHUNK = 1 << 16
 _LOG_SHOWN = 600
 
@@ -90,7 +90,7 @@ class Child:
                 return
             *lines, rest = (rest + chunk).split(b"\n")
             yield from map(read_line, lines)
-        self._lose(End.CORE_HUNG)
+        raise CoreError(f"guided fuzzing of {self.job.target}: {self.job.executions} cases did not come to their end: {self._said()}")
 
     def _judge_end(self) -> None:
         """The pipe is closed: the process has ended, or is about to."""
