@@ -264,3 +264,16 @@ class Worker(Base):
     cases: Mapped[int] = mapped_column(BigInteger)
     campaign_id: Mapped[int | None]
     number: Mapped[int | None]
+
+
+class Corpus(Base):
+    """A case that reached something new, for guided slices of its target to begin with."""
+
+    __tablename__ = "corpus"
+    __table_args__ = (Index(None, "target"),)
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    target: Mapped[str]
+    data: Mapped[bytes] = mapped_column("bytes", LargeBinary)
+    reason: Mapped[str]
+    first_seen: Mapped[datetime]

@@ -12,6 +12,7 @@ from entryfuzz.commands.bench import bench
 from entryfuzz.commands.case import case
 from entryfuzz.commands.cluster import enqueue, scheduler, status, worker
 from entryfuzz.commands.cores import cores
+from entryfuzz.commands.corpus import corpus
 from entryfuzz.commands.db import db
 from entryfuzz.commands.divergences import divergences
 from entryfuzz.commands.fuzz import fuzz
@@ -75,5 +76,5 @@ def main() -> None:
         note(problem)
 
 
-for command in (fuzz, sweep, divergences, vote, case, cores, targets, mutants, bench, enqueue, worker, scheduler, status, db):
+for command in (fuzz, sweep, divergences, vote, case, corpus, cores, targets, mutants, bench, enqueue, worker, scheduler, status, db):
     main.add_command(command)

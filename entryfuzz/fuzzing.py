@@ -22,7 +22,8 @@ def fuzz_with_progress(settings: Settings) -> Summary:
 
     for name in settings.cores:
         find_core(name)
-    note(f"fuzzing {', '.join(settings.targets)} on {', '.join(settings.cores)}, seed {settings.seed}, results in {settings.database}")
+    how = "" if settings.mode == "random" else f"{settings.mode}, "
+    note(f"fuzzing {', '.join(settings.targets)} on {', '.join(settings.cores)}, {how}seed {settings.seed}, results in {settings.database}")
     if not sys.stderr.isatty():
         return run_campaign(settings, _Lines(settings))
     with console(error=True).status("starting") as status:

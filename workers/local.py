@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Engine
 
@@ -13,6 +14,7 @@ from db import queries, store
 from db.engine import open_database
 from db.records import BucketRow, NewCampaign, SliceResult
 from fuzzer.cores.registry import CORES
+from workers.guided_campaign import SLICE_EXECUTIONS, guided_results
 from workers.pool import Pool
 from workers.slices import Slice, cut, plan
 
@@ -31,6 +33,8 @@ class Settings:
     jobs: int
     profiles: tuple[str, ...]
     database: str
+    mode: str = "random"
+    """One of `MODES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,8 @@ class Summary:
 def run_campaign(settings: Settings, on_progress: Callable[[Progress], None] | None = None) -> Summary:
     """Run a campaign to its end and store what it finds.
 
-    For a number of cases the result depends on seed, targets and profiles only, not on the number of processes. An
-    interrupt from the keyboard ends it early; what was stored stays.
+    For a number of cases the result depends on seed, targets, profiles and, if it is guided, the corpus that was stored, not on
+    the number of processes. An interrupt from the keyboard ends it early; what was stored stays.
     """
     engine = open_database(settings.database)
     campaign = store.start_campaign(engine, _new_campaign(settings))
@@ -81,8 +85,8 @@ def _new_campaign(settings: Settings) -> NewCampaign:
         core_version=", ".join(versions),
         profiles=settings.profiles,
         seed=settings.seed,
-        slice_cases=SLICE_CASES,
-        arguments={"cases": settings.cases, "seconds": settings.seconds, "jobs": settings.jobs},
+        slice_cases=MODES[settings.mode][1],
+        arguments={"cases": settings.cases, "seconds": settings.seconds, "jobs": settings.jobs, "mode": settings.mode},
     )
 
 
@@ -92,19 +96,31 @@ def _run_slices(settings: Settings, engine: Engine, campaign: int, begun: float,
     following = 0
     seen: set[str] = set()
     cases = not_modelled = crashes = 0
+    for result in MODES[settings.mode][0](settings, engine, begun):
+        waiting[result.number] = result
+        while following in waiting:
+            stored = waiting.pop(following)
+            store.save_slice(engine, campaign, stored)
+            following += 1
+            seen.update(stored.hits)
+            cases += stored.cases
+            not_modelled += sum(stored.not_modelled.values())
+            crashes += stored.crashes
+        if on_progress is not None:
+            on_progress(Progress(cases, time.monotonic() - begun, len(seen), not_modelled, crashes))
+
+
+def _random_results(settings: Settings, engine: Engine, begun: float) -> Iterator[SliceResult]:
     with Pool[SliceResult](settings.jobs, settings.cores) as pool:
-        for result in pool.run(_slices(settings, begun)):
-            waiting[result.number] = result
-            while following in waiting:
-                stored = waiting.pop(following)
-                store.save_slice(engine, campaign, stored)
-                following += 1
-                seen.update(stored.hits)
-                cases += stored.cases
-                not_modelled += sum(stored.not_modelled.values())
-                crashes += stored.crashes
-            if on_progress is not None:
-                on_progress(Progress(cases, time.monotonic() - begun, len(seen), not_modelled, crashes))
+        yield from pool.run(_slices(settings, begun))
+
+
+Results = Callable[[Settings, Engine, float], Iterator[SliceResult]]
+MODES: Final[dict[str, tuple[Results, int]]] = {
+    "random": (_random_results, SLICE_CASES),
+    "guided": (guided_results, SLICE_EXECUTIONS),
+}
+"""By mode: where results of slices come from, and how many cases a slice has."""
 
 
 def _slices(settings: Settings, begun: float) -> Iterator[Slice]:

@@ -11,7 +11,7 @@ from functools import partial
 from db.records import NewFinding, SliceResult
 from fuzzer.build import build
 from fuzzer.case import Case
-from fuzzer.compare import compare
+from fuzzer.compare import Comparison, compare
 from fuzzer.cores.core import Core
 from fuzzer.explain import explain
 from fuzzer.generate.generator import generate
@@ -49,7 +49,7 @@ class Slice:
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """What a slice has found so far."""
 
     not_modelled: Counter[str] = field(default_factory=Counter)
@@ -67,11 +67,24 @@ class _Tally:
         kept.sort(key=lambda each: (len(each.case.data), each.case.data))
         del kept[EXAMPLES:]
 
+    def result(self, number: int, cases: int, seconds: float) -> SliceResult:
+        """The result of the slice of this number, which ran so many cases in so many seconds."""
+        return SliceResult(
+            number=number,
+            cases=cases,
+            seconds=seconds,
+            not_modelled=self.not_modelled,
+            tolerated=self.tolerated,
+            crashes=self.crashes,
+            hits=self.hits,
+            findings=[finding for kept in self.examples.values() for finding in kept],
+        )
+
 
 def run_slice(work: Slice, cores: Sequence[Core], starting: Starting) -> SliceResult:
     """Run every case of a slice on the specification and on each core; `starting` is told the number of each before an engine runs it."""
     begun = time.monotonic()
-    tally = _Tally()
+    tally = Tally()
     numbers = range(work.first, work.first + work.count)
     for first in range(0, work.count, BATCH):
         starting(NO_CASE, 0)
@@ -79,17 +92,7 @@ def run_slice(work: Slice, cores: Sequence[Core], starting: Starting) -> SliceRe
         for place, core in enumerate(cores):
             lost = {case: end for case, on, end in work.lost if on == place}
             _run_on_core(trials, core, tally, lost, partial(_starting_on, starting, place))
-    findings = [finding for kept in tally.examples.values() for finding in kept]
-    return SliceResult(
-        number=work.number,
-        cases=work.count,
-        seconds=time.monotonic() - begun,
-        not_modelled=tally.not_modelled,
-        tolerated=tally.tolerated,
-        crashes=tally.crashes,
-        hits=tally.hits,
-        findings=findings,
-    )
+    return tally.result(work.number, work.count, time.monotonic() - begun)
 
 
 def _starting_on(starting: Starting, place: int, number: int) -> None:
@@ -97,7 +100,7 @@ def _starting_on(starting: Starting, place: int, number: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
+class Trial:
     """A case that the specification has run, for a core to run."""
 
     number: int
@@ -106,7 +109,7 @@ class _Trial:
     spec: Observation
 
 
-def _specified(work: Slice, numbers: Iterable[int], tally: _Tally) -> Iterator[_Trial]:
+def _specified(work: Slice, numbers: Iterable[int], tally: Tally) -> Iterator[Trial]:
     """Run cases on the specification: many of them before the core's turn, because the two drive each other out of the caches."""
     for number in numbers:
         case = generate(work.seed, work.target, work.profiles, number)
@@ -115,17 +118,17 @@ def _specified(work: Slice, numbers: Iterable[int], tally: _Tally) -> Iterator[_
         if spec.end is End.NOT_MODELLED:
             tally.not_modelled[spec.detail] += 1
         else:
-            yield _Trial(number, case, image, spec)
+            yield Trial(number, case, image, spec)
 
 
-def _run_on_core(trials: Sequence[_Trial], core: Core, tally: _Tally, lost: Mapping[int, End], starting: Callable[[int], None]) -> None:
+def _run_on_core(trials: Sequence[Trial], core: Core, tally: Tally, lost: Mapping[int, End], starting: Callable[[int], None]) -> None:
     """Run cases on a core, as one batch, without those that it is known not to survive."""
     coming = core.run([trial.image for trial in trials if trial.number not in lost])
     diverging = []
     for trial in trials:
         starting(trial.number)
         if trial.number in lost:
-            _note_lost(trial, core, tally, lost[trial.number])
+            note_lost(trial, core, tally, lost[trial.number])
             continue
         observation = next(coming)
         comparison = compare(trial.image, trial.spec, observation)
@@ -136,13 +139,18 @@ def _run_on_core(trials: Sequence[_Trial], core: Core, tally: _Tally, lost: Mapp
             diverging.append((trial, observation, comparison))
     for trial, observation, comparison in diverging:
         starting(trial.number)
-        tally.crashes += observation.end is End.CORE_ERROR
-        explanation = explain(trial.image, core)
-        signature = explanation.signature if explanation else of_parting_unseen(core.name, trial.case.profile, comparison.differences)
-        tally.add(new_finding(trial.case, trial.image, core, trial.spec, observation, comparison, signature, where(explanation)))
+        note_divergence(trial, core, tally, observation, comparison)
 
 
-def _note_lost(trial: _Trial, core: Core, tally: _Tally, end: End) -> None:
+def note_divergence(trial: Trial, core: Core, tally: Tally, observation: Observation, comparison: Comparison) -> None:
+    """Explain a case that diverges, which runs it again, and count it."""
+    tally.crashes += observation.end is End.CORE_ERROR
+    explanation = explain(trial.image, core)
+    signature = explanation.signature if explanation else of_parting_unseen(core.name, trial.case.profile, comparison.differences)
+    tally.add(new_finding(trial.case, trial.image, core, trial.spec, observation, comparison, signature, where(explanation)))
+
+
+def note_lost(trial: Trial, core: Core, tally: Tally, end: End) -> None:
     """Count a case that took its process with it."""
     if end is End.UNSUPPORTED:
         tally.not_modelled[f"{core.name}: the adapter failed"] += 1

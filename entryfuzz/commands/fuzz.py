@@ -6,7 +6,7 @@ import secrets
 
 import click
 
-from entryfuzz.commands.options import CORE, DEFAULT_CORE, PROFILE, TARGET, database_option, json_option
+from entryfuzz.commands.options import CORE, DEFAULT_CORE, MODE, PROFILE, TARGET, database_option, json_option
 
 DEFAULT_SECONDS = 60.0
 _SEED_BITS = 32
@@ -31,6 +31,13 @@ _SEED_BITS = 32
 @click.option(
     "--profile", "profiles", type=PROFILE, multiple=True, metavar="PROFILE", help="A CPU profile; may be given again. All if left out."
 )
+@click.option(
+    "--mode",
+    type=MODE,
+    default="random",
+    show_default=True,
+    help="random: every case from the seed alone. guided: cases that reach something new are kept and changed further.",
+)
 @database_option
 @json_option
 def fuzz(
@@ -41,6 +48,7 @@ def fuzz(
     seed: int | None,
     jobs: int,
     profiles: tuple[str, ...],
+    mode: str,
     database: str,
     as_json: bool,
 ) -> None:
@@ -66,6 +74,7 @@ def fuzz(
         jobs=jobs,
         profiles=tuple(dict.fromkeys(profiles)) or tuple(PROFILES),
         database=database,
+        mode=mode,
     )
     result = fuzz_with_progress(settings)
     if as_json:

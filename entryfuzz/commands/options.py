@@ -77,8 +77,15 @@ def _verdicts() -> Iterable[str]:
     return [each.value for each in Verdict]
 
 
+def _modes() -> Iterable[str]:
+    from workers.local import MODES
+
+    return MODES
+
+
 TARGET = Name("target", _targets)
 PROFILE = Name("profile", _profiles)
 CORE = Name("core", _cores)
+MODE = Name("mode", _modes)
 AREA = Name("area", _areas)
 VERDICT = Name("verdict", _verdicts)

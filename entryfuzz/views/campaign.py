@@ -54,6 +54,7 @@ def summary_json(result: Summary, settings: Settings) -> dict[str, Any]:
         "profiles": list(settings.profiles),
         "seed": settings.seed,
         "jobs": settings.jobs,
+        "mode": settings.mode,
         "cases": result.cases,
         "seconds": result.seconds,
         "cases_per_second": result.cases / result.seconds if result.seconds else 0.0,

@@ -37,7 +37,7 @@ def generate(rng: Random, profile: str) -> Case:
     if "cr4" in registers:
         registers["cr4"] |= default_cr4(PROFILES[profile]) & Cr4.FSGSBASE  # the entry code was patched for it
     if rng.random() < 0.3:
-        memory = (*memory, _changes(rng, scenario))
+        memory = (*memory, changes(rng, scenario))
     return canonical(Case("linux4", scenario.name, profile, tuple(registers.items()), memory, _events(rng, scenario, profile)))
 
 
@@ -64,7 +64,7 @@ def path_length(scenario: str, profile: str) -> int:
     return run(build(Case("linux4", scenario, profile))).retired
 
 
-def _changes(rng: Random, scenario: Scenario) -> Patch:
+def changes(rng: Random, scenario: Scenario) -> Patch:
     """What a handler writes into the pt_regs it was given, as ptrace and sigreturn do: mostly into the return frame.
 
     A scenario whose own handler sends the run on keeps that change and gets others beside it.

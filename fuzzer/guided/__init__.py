@@ -1,0 +1,1 @@
+"""Guided fuzzing: cases that reach something new are kept and changed further. Knows no database, queue, clock or environment."""
