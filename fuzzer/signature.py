@@ -94,6 +94,8 @@ def sign(profile: str, core: Core, parting: Parting) -> Signature:
     if expected == observed and parting.spec.raised:
         # The same exception, met in the same place: what tells them apart is how it was delivered.
         expected, observed = with_delivery(parting.spec), with_delivery(parting.other)
+    elif _is_behind_double_fault(parting):
+        expected = observed = with_delivery(parting.spec)
     same = expected == observed
     fields = tuple(field_names(parting.spec, parting.differences)) if same else ()
     cause, rule = _cause(parting, fields), _rule(parting, fields)
@@ -117,6 +119,12 @@ def sign(profile: str, core: Core, parting: Parting) -> Signature:
         observed=observed,
         by=_by(core, parting, fields),
     )
+
+
+def _is_behind_double_fault(parting: Parting) -> bool:
+    """Both sides delivered #DF, and the other is an engine that delivers by itself, of which no more is to be seen than that."""
+    kept = [[(entry.vector, entry.error_code) for entry in side.delivered] for side in (parting.spec, parting.other)]
+    return kept[0] == kept[1] and parting.other.raised.startswith("#DF") and bool(parting.spec.raised)
 
 
 def _cause(parting: Parting, fields: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ from fuzzer.conformance import END, user
 from fuzzer.cores.guest.assemble import assemble, committed, missing_tools
 from fuzzer.cores.guest.native import NativeCore
 from fuzzer.cores.registry import CORES, load
+from fuzzer.explain import explain
 from fuzzer.generate.generator import generate
 from reference.image import End, Event, EventKind, Image, Observation
 from reference.profiles import PROFILES
@@ -60,6 +61,15 @@ def test_an_event_arrives_at_exactly_its_boundary_on_a_path_with_a_fault(
         if spec.end is End.ENDED:
             differences = compare(image, spec, observed).differences
             assert all(isinstance(each.expected, int) and each.expected ^ int(each.observed) == RF for each in differences), boundary
+
+
+def test_a_fault_that_is_hidden_behind_a_double_fault_is_no_other_exception(core: NativeCore) -> None:
+    """Of two faults such an engine shows the second, which is no difference: what is left of one is told by its fields."""
+    explanation = explain(on_path("double-fault-from-kernel", 2, EventKind.NMI, 2), core)
+
+    if explanation is not None:
+        assert explanation.signature.expected == explanation.signature.observed == "#PF(0) delivered as #DF(0)"
+        assert explanation.signature.fields
 
 
 def some_images(count: int) -> list[Image]:
