@@ -20,7 +20,7 @@ from reference.run import run
 
 SEED = 1
 CASES = 200
-BATCH = 50
+BATCH = 250
 """Cases that the specification runs before the core runs them, as in a campaign."""
 
 

@@ -21,8 +21,9 @@ from reference.run import run
 from workers.child import NO_CASE, Starting
 from workers.findings import new_finding, where
 
-BATCH = 50
-"""Cases that the specification runs before each core runs them: they drive each other out of the caches."""
+BATCH = 250
+"""Cases that the specification runs before each core runs them: they drive each other out of the caches, and to ask an engine that is a
+program of its own takes time whatever it is asked."""
 EXAMPLES = 3
 """Cases kept for each signature of a slice: the smallest ones."""
 
