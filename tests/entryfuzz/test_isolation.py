@@ -77,7 +77,7 @@ def test_an_exception_there_is_one_here() -> None:
 
 
 def test_silence_is_a_hang() -> None:
-    waiting = results(sleeps, patience=1.0)
+    waiting = results(sleeps, patience=4.0)
     next(waiting)
 
     with pytest.raises(Lost) as lost:
