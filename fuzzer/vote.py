@@ -17,7 +17,7 @@ from fuzzer.cores.silicon.core import SiliconCore
 from fuzzer.cores.silicon.tolerances import FAULT_ORDER
 from fuzzer.explain import explain, step_differences
 from fuzzer.fault_order import Kept, possible_faults
-from fuzzer.outcome import outcome
+from fuzzer.outcome import CRASHES, outcome
 from fuzzer.silicon import Verdict as Answered
 from fuzzer.silicon import ask
 from reference.faults import Vector
@@ -116,8 +116,8 @@ def _ask(core: Core, image: Image, scene: _Scene) -> Vote:
     if isinstance(core, SiliconCore):
         return _ask_silicon(core, image, scene)
     for expected, step in joined(iter(scene.spec), by_boundary(core.trace(image))):
-        if step.end in INCOMPARABLE:
-            return Vote(core.name, core.version, Stance.SILENT, step.detail)
+        if step.end in INCOMPARABLE or step.end in CRASHES:
+            return Vote(core.name, core.version, Stance.SILENT, step.detail or outcome(step))
         if expected is scene.spec[-1]:
             return Vote(core.name, core.version, _stance(image, scene, step), outcome(step))
         if step_differences(image, expected, step):

@@ -111,6 +111,20 @@ def test_a_defect_that_is_gone_is_not_seen() -> None:
 STRADDLING = snippet("66cb", rsp=0xFFFF_7FFF_FFFF_FFFF)
 
 
+class Dying(Manual):
+    """The specification, whose engine is lost in the third instruction."""
+
+    def trace(self, image: Image) -> Iterator[Step]:
+        for step in super().trace(image):
+            yield replace(step, end=End.CORE_CRASHED) if step.retired == 3 else step
+
+
+def test_an_engine_that_is_lost_in_the_step_cannot_say() -> None:
+    found = poll(build(CASE), "", wrong("accused", "rcx"), [Dying("dying"), Manual()])
+
+    assert stances(found) == {"dying": Stance.SILENT, "manual": Stance.SPECIFICATION}
+
+
 class Showing(Manual):
     """The specification, but for its last step: an exception with CR2 and the handler that it enters, or completion with RIP."""
 
