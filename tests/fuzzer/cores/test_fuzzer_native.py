@@ -90,6 +90,16 @@ def test_cases_leave_nothing_behind_for_each_other(core: NativeCore) -> None:
     assert [number for number, pair in enumerate(zip(forwards, backwards, strict=True)) if pair[0] != pair[1]] == []
 
 
+def test_an_interrupt_of_any_vector_is_over_when_its_run_is(core: NativeCore) -> None:
+    """Vectors of the first and the last priority class: what stays in service holds back every interrupt behind it (SDM Vol. 3A, 12.8)."""
+    images = [on_path("divide-error-from-user", 1, EventKind.INTERRUPT, vector) for vector in (0x20, 0xFF, 0x20, 0xF0, 0x20)]
+
+    found = [plain(each) for each in core.run(images)]
+
+    assert found[0] == found[2] == found[4]
+    assert found[1] != found[0]
+
+
 @pytest.mark.slow
 def test_many_cases_leave_nothing_behind_and_come_out_the_same_each_time(core: NativeCore) -> None:
     images = some_images(MANY[core.name])
