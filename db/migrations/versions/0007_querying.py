@@ -1,0 +1,28 @@
+"""Querying: a bucket's hits beside it, and what the webhook has been told. The views for analysts are made after every step."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0004"
+
+_HITS = "UPDATE bucket SET hits = (SELECT coalesce(sum(hits), 0) FROM bucket_hits WHERE bucket_id = bucket.id)"
+
+
+def upgrade() -> None:
+    op.add_column("bucket", sa.Column("hits", sa.BigInteger(), server_default="0", nullable=False))
+    op.execute(_HITS)
+    op.create_table(
+        "webhook",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_webhook")),
+    )
+    op.create_table(
+        "webhook_told",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("bucket_id", sa.Text(), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["name"], ["webhook.name"], name=op.f("fk_webhook_told_name_webhook")),
+        sa.PrimaryKeyConstraint("name", "bucket_id", name=op.f("pk_webhook_told")),
+    )
