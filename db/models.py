@@ -7,6 +7,7 @@ from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Lar
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base as Base
+from db.records import KINDS
 
 
 class Campaign(Base):
@@ -62,7 +63,7 @@ class Bucket(Base):
     __tablename__ = "bucket"
     __table_args__ = (
         UniqueConstraint("signature"),
-        CheckConstraint("kind IN ('divergence', 'crash', 'hang', 'contract')", name="kind"),
+        CheckConstraint(f"kind IN {KINDS}", name="kind"),
         CheckConstraint("\"by\" IN ('engine', 'adapter', 'entry code')", name="by"),
     )
 

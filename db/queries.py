@@ -43,13 +43,13 @@ def buckets(
         (verdict, Bucket.id.in_(select(Verdict.bucket_id).where(Verdict.verdict == verdict))),
     ]
     conditions = [condition for value, condition in asked if value is not None]
-    return _bucket_rows(engine, _bucket_query(Bucket.hits).where(*conditions).limit(limit))
+    return bucket_rows(engine, bucket_query(Bucket.hits).where(*conditions).limit(limit))
 
 
 def bucket(engine: Engine, id_prefix: str) -> BucketRow | None:
     """The bucket whose id begins like this, None without one; DatabaseError if there are several."""
-    query = _starting_with(Bucket.id, _bucket_query(Bucket.hits), id_prefix)
-    found = _bucket_rows(engine, query)
+    query = _starting_with(Bucket.id, bucket_query(Bucket.hits), id_prefix)
+    found = bucket_rows(engine, query)
     _refuse_several("bucket", id_prefix, [row.id for row in found])
     return found[0] if found else None
 
@@ -107,7 +107,7 @@ def campaign_buckets(engine: Engine, campaign_id: int) -> list[BucketRow]:
         .group_by(BucketHits.bucket_id)
         .subquery()
     )
-    return _bucket_rows(engine, _bucket_query(hit.c.hits).join(hit, hit.c.bucket_id == Bucket.id))
+    return bucket_rows(engine, bucket_query(hit.c.hits).join(hit, hit.c.bucket_id == Bucket.id))
 
 
 # Labelled, for a table of findings beside it; the digest stands in both and is taken once.
@@ -115,7 +115,7 @@ _CASE = [column.label(f"case_{column.name}") for column in Case.__table__.column
 _FINDING = [column for column in Finding.__table__.columns if column.name != "case_digest"]
 
 
-def _bucket_query(hits: ColumnElement[int] | InstrumentedAttribute[int]) -> Select[Any]:
+def bucket_query(hits: ColumnElement[int] | InstrumentedAttribute[int]) -> Select[Any]:
     """All buckets, most of these hits first, with the number of findings, the targets and the verdict."""
     kept = select(func.count()).where(Finding.bucket_id == Bucket.id).scalar_subquery().label("findings")
     targets = (
@@ -129,7 +129,8 @@ def _bucket_query(hits: ColumnElement[int] | InstrumentedAttribute[int]) -> Sele
     return select(*columns, hits.label("hits"), kept, targets, verdict).select_from(Bucket).order_by(hits.desc(), Bucket.id)
 
 
-def _bucket_rows(engine: Engine, query: Select[Any]) -> list[BucketRow]:
+def bucket_rows(engine: Engine, query: Select[Any]) -> list[BucketRow]:
+    """The answers to a query of that kind."""
     with reading(engine) as connection:
         return [_bucket_row(row) for row in connection.execute(query)]
 
