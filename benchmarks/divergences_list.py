@@ -89,7 +89,8 @@ FILL = [
         SELECT DISTINCT ON (r.id) r.id, CASE WHEN r.rank % 12 = 0 THEN 'disputed' ELSE 'engine-defect' END, 'why', '#GP(0)',
             encode(sha256((r.rank + {buckets})::text::bytea), 'hex'), now()
         FROM ranked r WHERE r.rank % 8 <> 0""",
-    """UPDATE bucket SET hits = (SELECT coalesce(sum(hits), 0) FROM bucket_hits WHERE bucket_id = bucket.id)""",
+    """UPDATE bucket SET hits = (SELECT coalesce(sum(hits), 0) FROM bucket_hits WHERE bucket_id = bucket.id),
+        findings = (SELECT count(*) FROM finding WHERE bucket_id = bucket.id)""",
 ]
 
 

@@ -116,8 +116,7 @@ _FINDING = [column for column in Finding.__table__.columns if column.name != "ca
 
 
 def bucket_query(hits: ColumnElement[int] | InstrumentedAttribute[int]) -> Select[Any]:
-    """All buckets, most of these hits first, with the number of findings, the targets and the verdict."""
-    kept = select(func.count()).where(Finding.bucket_id == Bucket.id).scalar_subquery().label("findings")
+    """All buckets, most of these hits first, with the targets and the verdict."""
     targets = (
         select(func.aggregate_strings(BucketTarget.target, "\n"))
         .where(BucketTarget.bucket_id == Bucket.id)
@@ -126,7 +125,7 @@ def bucket_query(hits: ColumnElement[int] | InstrumentedAttribute[int]) -> Selec
     )
     verdict = select(Verdict.verdict).where(Verdict.bucket_id == Bucket.id).scalar_subquery().label("verdict")
     columns = [column for column in Bucket.__table__.columns if column.name != "hits"]
-    return select(*columns, hits.label("hits"), kept, targets, verdict).select_from(Bucket).order_by(hits.desc(), Bucket.id)
+    return select(*columns, hits.label("hits"), targets, verdict).select_from(Bucket).order_by(hits.desc(), Bucket.id)
 
 
 def bucket_rows(engine: Engine, query: Select[Any]) -> list[BucketRow]:

@@ -201,7 +201,17 @@ def _save_findings(connection: Connection, campaign_id: int, findings: Iterable[
         for finding in findings
     ]
     if rows:
-        connection.execute(insert_new(connection, Finding), rows)
+        stored = connection.execute(insert_new(connection, Finding).returning(Finding.bucket_id), rows).scalars()
+        count_findings(connection, set(stored))
+
+
+def count_findings(connection: Connection, buckets: Iterable[str]) -> None:
+    """Bring the number of findings that stands beside each of these buckets up to date, after some were stored or deleted."""
+    counted = select(func.count()).where(Finding.bucket_id == bindparam("key")).scalar_subquery()
+    keys = sorted(buckets)
+    if keys:
+        statement = update(Bucket).where(Bucket.id == bindparam("key")).values(findings=counted)
+        connection.execute(statement, [{"key": key} for key in keys])
 
 
 def insert_new(connection: Connection, table: type[Base]) -> sqlite.Insert | postgresql.Insert:

@@ -27,8 +27,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
 VIEWS: Mapping[str, str] = {
     "v_buckets": """
         SELECT b.id, b.title, b.kind, b.area, b.core, b.profile, b."by", b.cause, b.rule, b.expected, b.observed, b.status,
-            v.verdict, v.why, v.judged_at, b.hits,
-            (SELECT count(*) FROM finding f WHERE f.bucket_id = b.id) AS findings,
+            v.verdict, v.why, v.judged_at, b.hits, b.findings,
             (SELECT {joined}(t.target, ', ') FROM (SELECT target FROM bucket_target WHERE bucket_id = b.id ORDER BY target) t) AS targets,
             b.first_seen, b.last_seen, {hours} AS age_hours, b.signature
         FROM bucket b LEFT JOIN verdict v ON v.bucket_id = b.id

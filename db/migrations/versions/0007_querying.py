@@ -1,4 +1,4 @@
-"""Querying: a bucket's hits beside it, and what the webhook has been told. The views for analysts are made after every step."""
+"""Querying: a bucket's hits and findings beside it, and what the webhook has been told. The views are made after every step."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,12 +6,17 @@ from alembic import op
 revision = "0007"
 down_revision = "0004"
 
-_HITS = "UPDATE bucket SET hits = (SELECT coalesce(sum(hits), 0) FROM bucket_hits WHERE bucket_id = bucket.id)"
+_SUMS = """
+    UPDATE bucket SET
+        hits = (SELECT coalesce(sum(bucket_hits.hits), 0) FROM bucket_hits WHERE bucket_id = bucket.id),
+        findings = (SELECT count(*) FROM finding WHERE bucket_id = bucket.id)
+    """
 
 
 def upgrade() -> None:
-    op.add_column("bucket", sa.Column("hits", sa.BigInteger(), server_default="0", nullable=False))
-    op.execute(_HITS)
+    for name in ("hits", "findings"):
+        op.add_column("bucket", sa.Column(name, sa.BigInteger(), server_default="0", nullable=False))
+    op.execute(_SUMS)
     op.create_table(
         "webhook",
         sa.Column("name", sa.Text(), nullable=False),
