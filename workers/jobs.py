@@ -134,7 +134,7 @@ def _result(site: Site, engine: Engine, claim: Claim) -> SliceResult:
         raise UnknownMode(f"no mode {claim.mode}; this program knows {', '.join(MODES)}: update the worker")
     piece, cores = MODES[claim.mode](claim.held.number, claim.arguments)
     with Pool[SliceResult](1, cores) as pool:
-        (result,) = pool.run(iter([piece]), _Renewal(engine, claim.held, site).tick)
+        (result,) = pool.run(iter([piece]), _Renewal(engine, claim.held, site.lease, site.tell).tick)
     return result
 
 
@@ -164,8 +164,8 @@ def _stored(site: Site, engine: Engine, held: Held, result: SliceResult) -> str:
 class _Renewal:
     """The lease of an attempt, renewed now and then, for as long as it can be trusted."""
 
-    def __init__(self, engine: Engine, held: Held, site: Site) -> None:
-        self._engine, self._held, self._lease, self._tell = engine, held, site.lease, site.tell
+    def __init__(self, engine: Engine, held: Held, lease: float, tell: Tell = tell_nobody) -> None:
+        self._engine, self._held, self._lease, self._tell = engine, held, lease, tell
         self._begun = self._renewed = self._tried = time.monotonic()
 
     def tick(self) -> None:
