@@ -142,7 +142,7 @@ def test_every_outcome_is_documented() -> None:
 
 
 def test_a_slice_whose_process_is_killed_and_a_database_that_is_away_are_counted(cluster: Watched, postgres: Server) -> None:
-    cluster.enqueue(cases=400, slice_cases=400)
+    cluster.enqueue(cases=20_000, slice_cases=20_000)
     cluster.start("scheduler")
     worker, port = cluster.start("worker", "--lease", "6")
     exporter, *_ = psutil.Process(worker.pid).children()
