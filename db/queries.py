@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, false, func, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, false, func, literal, select
+from sqlalchemy.orm import InstrumentedAttribute
 
+from db.base import UtcDateTime
 from db.errors import DatabaseError
 from db.models import Bucket, BucketHits, BucketTarget, Campaign, Case, Finding, Slice, Verdict
 from db.records import BucketRow, CampaignRow, CampaignTotals, CaseRow, FindingRow
@@ -20,7 +22,9 @@ def buckets(
     engine: Engine,
     *,
     area: str | None = None,
+    kind: str | None = None,
     core: str | None = None,
+    profile: str | None = None,
     target: str | None = None,
     since: datetime | None = None,
     status: str | None = None,
@@ -28,26 +32,24 @@ def buckets(
     limit: int | None = None,
 ) -> list[BucketRow]:
     """The buckets that fit everything asked for, most hits first; `since` asks for those seen at that moment or later."""
-    query = _bucket_query()
-    if area is not None:
-        query = query.where(Bucket.area == area)
-    if core is not None:
-        query = query.where(Bucket.core == core)
-    if target is not None:
-        query = query.where(Bucket.id.in_(select(BucketTarget.bucket_id).where(BucketTarget.target == target)))
-    if since is not None:
-        query = query.where(Bucket.last_seen >= since)
-    if status is not None:
-        query = query.where(Bucket.status == status)
-    if verdict is not None:
-        query = query.where(Bucket.id.in_(select(Verdict.bucket_id).where(Verdict.verdict == verdict)))
-    return _bucket_rows(engine, query.limit(limit))
+    asked: list[tuple[object, ColumnElement[bool]]] = [
+        (area, Bucket.area == area),
+        (kind, Bucket.kind == kind),
+        (core, Bucket.core == core),
+        (profile, Bucket.profile == profile),
+        (target, Bucket.id.in_(select(BucketTarget.bucket_id).where(BucketTarget.target == target))),
+        (since, Bucket.last_seen >= literal(since, UtcDateTime())),
+        (status, Bucket.status == status),
+        (verdict, Bucket.id.in_(select(Verdict.bucket_id).where(Verdict.verdict == verdict))),
+    ]
+    conditions = [condition for value, condition in asked if value is not None]
+    return bucket_rows(engine, bucket_query(Bucket.hits).where(*conditions).limit(limit))
 
 
 def bucket(engine: Engine, id_prefix: str) -> BucketRow | None:
     """The bucket whose id begins like this, None without one; DatabaseError if there are several."""
-    query = _starting_with(Bucket.id, _bucket_query(), id_prefix)
-    found = _bucket_rows(engine, query)
+    query = _starting_with(Bucket.id, bucket_query(Bucket.hits), id_prefix)
+    found = bucket_rows(engine, query)
     _refuse_several("bucket", id_prefix, [row.id for row in found])
     return found[0] if found else None
 
@@ -98,8 +100,14 @@ def campaign_totals(engine: Engine, campaign_id: int) -> CampaignTotals:
 
 def campaign_buckets(engine: Engine, campaign_id: int) -> list[BucketRow]:
     """The buckets a campaign hit, most hits first; `hits` are this campaign's, everything else is the bucket's."""
-    hit = select(BucketHits.bucket_id).join(Slice).where(Slice.campaign_id == campaign_id)
-    return _bucket_rows(engine, _bucket_query(Slice.campaign_id == campaign_id).where(Bucket.id.in_(hit)))
+    hit = (
+        select(BucketHits.bucket_id, func.sum(BucketHits.hits).label("hits"))
+        .join(Slice)
+        .where(Slice.campaign_id == campaign_id)
+        .group_by(BucketHits.bucket_id)
+        .subquery()
+    )
+    return bucket_rows(engine, bucket_query(hit.c.hits).join(hit, hit.c.bucket_id == Bucket.id))
 
 
 # Labelled, for a table of findings beside it; the digest stands in both and is taken once.
@@ -107,16 +115,8 @@ _CASE = [column.label(f"case_{column.name}") for column in Case.__table__.column
 _FINDING = [column for column in Finding.__table__.columns if column.name != "case_digest"]
 
 
-def _bucket_query(*slices: ColumnElement[bool]) -> Select[Any]:
-    """All buckets, with the hits from the slices these conditions name, the number of findings, the targets and the verdict."""
-    hits = (
-        select(func.coalesce(func.sum(BucketHits.hits), 0))
-        .join(Slice)
-        .where(BucketHits.bucket_id == Bucket.id, *slices)
-        .scalar_subquery()
-        .label("hits")
-    )
-    kept = select(func.count()).where(Finding.bucket_id == Bucket.id).scalar_subquery().label("findings")
+def bucket_query(hits: ColumnElement[int] | InstrumentedAttribute[int]) -> Select[Any]:
+    """All buckets, most of these hits first, with the targets and the verdict."""
     targets = (
         select(func.aggregate_strings(BucketTarget.target, "\n"))
         .where(BucketTarget.bucket_id == Bucket.id)
@@ -124,10 +124,12 @@ def _bucket_query(*slices: ColumnElement[bool]) -> Select[Any]:
         .label("targets")
     )
     verdict = select(Verdict.verdict).where(Verdict.bucket_id == Bucket.id).scalar_subquery().label("verdict")
-    return select(*Bucket.__table__.columns, hits, kept, targets, verdict).order_by(hits.desc(), Bucket.id)
+    columns = [column for column in Bucket.__table__.columns if column.name != "hits"]
+    return select(*columns, hits.label("hits"), targets, verdict).select_from(Bucket).order_by(hits.desc(), Bucket.id)
 
 
-def _bucket_rows(engine: Engine, query: Select[Any]) -> list[BucketRow]:
+def bucket_rows(engine: Engine, query: Select[Any]) -> list[BucketRow]:
+    """The answers to a query of that kind."""
     with reading(engine) as connection:
         return [_bucket_row(row) for row in connection.execute(query)]
 

@@ -9,6 +9,9 @@ from typing import Any
 # Whatever `json.dumps` takes.
 Json = Any
 
+KINDS = ("divergence", "crash", "hang", "contract")
+"""What a bucket can be."""
+
 
 def bucket_id(signature: str) -> str:
     """The short name of a signature, the same everywhere and always: 12 hex digits."""

@@ -5,6 +5,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from db.errors import DatabaseError, place
 from db.migrations import HEAD, REVISIONS
 from db.transactions import reading, writing
+from db.views import create_views, drop_views
 
 # Any number will do, as long as nothing else in the same PostgreSQL database uses it ("entryfuz").
 MIGRATION_LOCK = int.from_bytes(b"entryfuz")
@@ -46,4 +47,6 @@ def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", "db:migrations")
     config.attributes["connection"] = connection
+    drop_views(connection)
     command.upgrade(config, "head")
+    create_views(connection)

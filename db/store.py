@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, case, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, Engine, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from db.base import Base, UtcDateTime
 from db.errors import DatabaseError, place
-from db.models import Base, Bucket, BucketHits, BucketTarget, Campaign, Case, Finding, Slice, UtcDateTime
+from db.models import Bucket, BucketHits, BucketTarget, Campaign, Case, Finding, Slice
 from db.records import NewBucket, NewCampaign, NewCase, NewFinding, SliceResult, bucket_id
 from db.transactions import writing
 
@@ -51,7 +52,7 @@ def put_slice(connection: Connection, campaign_id: int, result: SliceResult, at:
     slice_id = _insert_slice(connection, campaign_id, result)
     if slice_id is None or not result.hits:
         return
-    _save_buckets(connection, result.findings, at)
+    _save_buckets(connection, result, at)
     _save_hits(connection, slice_id, result.hits)
     _save_targets(connection, result.findings)
     kept = _keep(result.findings, _stored_findings(connection, campaign_id))
@@ -91,10 +92,10 @@ def _insert_slice(connection: Connection, campaign_id: int, result: SliceResult)
     return connection.execute(statement).scalar()
 
 
-def _save_buckets(connection: Connection, findings: Iterable[NewFinding], at: datetime) -> None:
+def _save_buckets(connection: Connection, result: SliceResult, at: datetime) -> None:
     # The first description of a signature stays, as it does in the database.
     buckets: dict[str, NewBucket] = {}
-    for finding in findings:
+    for finding in result.findings:
         buckets.setdefault(finding.bucket.id, finding.bucket)
     keys = sorted(buckets)
     # Not "on conflict do update": that watches one constraint, and PostgreSQL then fails on the other (signature) in a race.
@@ -103,8 +104,11 @@ def _save_buckets(connection: Connection, findings: Iterable[NewFinding], at: da
     # Updating also locks the row until the end, so the count in `_stored_findings` holds: no two slices fill one place.
     seen = bindparam("seen", type_=UtcDateTime())
     last_seen = case((Bucket.last_seen < seen, seen), else_=Bucket.last_seen)
-    statement = update(Bucket).where(Bucket.id == bindparam("key")).values(last_seen=last_seen)
-    connection.execute(statement, [{"key": key, "seen": at} for key in keys])
+    # Adding is exact although it is done again after a failure: a slice comes here once, with its rows of the ledger.
+    hits = Bucket.hits + bindparam("more", type_=BigInteger())
+    statement = update(Bucket).where(Bucket.id == bindparam("key")).values(last_seen=last_seen, hits=hits)
+    more = {bucket_id(signature): count for signature, count in result.hits.items()}
+    connection.execute(statement, [{"key": key, "seen": at, "more": more[key]} for key in keys])
 
 
 def _bucket_values(bucket: NewBucket, at: datetime) -> dict[str, Any]:
@@ -197,7 +201,17 @@ def _save_findings(connection: Connection, campaign_id: int, findings: Iterable[
         for finding in findings
     ]
     if rows:
-        connection.execute(insert_new(connection, Finding), rows)
+        stored = connection.execute(insert_new(connection, Finding).returning(Finding.bucket_id), rows).scalars()
+        count_findings(connection, set(stored))
+
+
+def count_findings(connection: Connection, buckets: Iterable[str]) -> None:
+    """Bring the number of findings that stands beside each of these buckets up to date, after some were stored or deleted."""
+    counted = select(func.count()).where(Finding.bucket_id == bindparam("key")).scalar_subquery()
+    keys = sorted(buckets)
+    if keys:
+        statement = update(Bucket).where(Bucket.id == bindparam("key")).values(findings=counted)
+        connection.execute(statement, [{"key": key} for key in keys])
 
 
 def insert_new(connection: Connection, table: type[Base]) -> sqlite.Insert | postgresql.Insert:

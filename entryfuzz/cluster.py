@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import signal
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
@@ -15,10 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from entryfuzz.database import opened
 from entryfuzz.errors import Mistake
+from entryfuzz.logs import log_to_stderr
 from entryfuzz.output import console
 
 if TYPE_CHECKING:
+    from rq import Queue
+    from sqlalchemy import Engine
+
     from db.work_records import ClusterStatus
+    from workers.report import Tell
 
 _WATCH_SECONDS = 2.0
 _SERVER_SECONDS = 60.0
@@ -38,6 +44,15 @@ class Order:
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """How a process that runs for long is watched: the format of its log, and where its metrics are served, if they are."""
+
+    log_format: str
+    metrics_host: str
+    metrics_port: int | None
 
 
 def enqueue_campaign(database: str, order: Order) -> int:
@@ -64,12 +79,12 @@ def enqueue_campaign(database: str, order: Order) -> int:
         engine.dispose()
 
 
-def work(database: str, redis: str, name: str | None, spool: Path, lease: float, burst: bool) -> None:
+def work(database: str, redis: str, name: str | None, spool: Path, lease: float, burst: bool, watched: Watched) -> None:
     """Be a worker until a signal asks to stop; Mistake if it ends otherwise, or if results could not be kept where they should be."""
     from workers.jobs import Site
     from workers.worker import run_worker
 
-    _log_to_stderr()
+    log_to_stderr(watched.log_format)
     try:
         spool.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,17 +92,37 @@ def work(database: str, redis: str, name: str | None, spool: Path, lease: float,
     if not os.access(spool, os.W_OK):
         raise Mistake(f"{spool}: cannot be written; name another folder with --spool")
     called = name or f"{socket.gethostname()}-{secrets.token_hex(3)}"
-    if not run_worker(Site(database, spool, called, lease), redis, burst=burst):
+    with _told(watched, spool) as tell:
+        ended = run_worker(Site(database, spool, called, lease, tell), redis, burst=burst)
+    if not ended:
         raise Mistake(f"worker {called}: lost its queue; the log above says why; start it again")
 
 
-def schedule(database: str, redis: str) -> None:
+@contextmanager
+def _told(watched: Watched, spool: Path) -> Iterator[Tell]:
+    """Who is told what a worker does."""
+    if watched.metrics_port is None:
+        from workers.report import tell_nobody
+
+        yield tell_nobody
+        return
+    from workers.metrics import Exporter
+
+    exporter = Exporter(watched.metrics_host, watched.metrics_port, spool)
+    try:
+        yield exporter.tell
+    finally:
+        exporter.close()
+
+
+def schedule(database: str, redis: str, webhook: str | None, watched: Watched) -> None:
     """Be the scheduler until a signal asks to stop."""
     from db.engine import open_when_up
     from workers.queue import connect, queue
     from workers.scheduler import keep_going
+    from workers.webhook import telling
 
-    _log_to_stderr()
+    log_to_stderr(watched.log_format)
     stop = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
@@ -95,10 +130,21 @@ def schedule(database: str, redis: str) -> None:
     # It comes round every few seconds, so its client need not be patient.
     connection = connect(redis, tries=3)
     try:
-        keep_going(engine, queue(connection), stop)
+        slices = queue(connection)
+        with telling(engine, webhook):
+            keep_going(engine, slices, stop, after_step=_look(watched, engine, slices))
     finally:
         connection.close()
         engine.dispose()
+
+
+def _look(watched: Watched, engine: Engine, slices: Queue) -> Callable[[], None]:
+    """What looks after each step how the cluster stands."""
+    if watched.metrics_port is None:
+        return lambda: None
+    from workers.metrics import SchedulerMetrics
+
+    return SchedulerMetrics(watched.metrics_host, watched.metrics_port, engine, slices).look
 
 
 def cluster_status(database: str) -> ClusterStatus:
@@ -132,7 +178,3 @@ def upgrade_database(database: str, seconds: float) -> str:
     engine = open_when_up(database, seconds)
     engine.dispose()
     return f"{place(engine.url)}: up to date, schema {HEAD}"
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)

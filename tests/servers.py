@@ -51,7 +51,7 @@ class Server:
 def redis_server() -> Server:
     """A Redis that keeps nothing; skips the test without the program."""
     program = _program("redis-server", [], "redis-server")
-    port, folder = _free_port(), Path(tempfile.mkdtemp(prefix="entryfuzz-redis-"))
+    port, folder = free_port(), Path(tempfile.mkdtemp(prefix="entryfuzz-redis-"))
     command = [program, "--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no"]
     return Server(command, port, f"redis://{HOST}:{port}/0", folder, lambda: _answers(port))
 
@@ -60,7 +60,7 @@ def postgres_server() -> Server:
     """An empty PostgreSQL, as a user without privileges, which it insists on; skips the test without the programs."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     initdb, postgres = (_program(name, found, "postgresql") for name in ("initdb", "postgres"))
-    port, folder = _free_port(), Path(tempfile.mkdtemp(prefix="entryfuzz-postgres-"))
+    port, folder = free_port(), Path(tempfile.mkdtemp(prefix="entryfuzz-postgres-"))
     user = _unprivileged() if os.geteuid() == 0 else None
     if user:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
@@ -87,7 +87,7 @@ def _unprivileged() -> str:
     return next(name for name in ("postgres", "nobody") if name in names)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listening:
         listening.bind((HOST, 0))
         return int(listening.getsockname()[1])

@@ -19,7 +19,9 @@ from db.work import StaleAttempt
 from db.work_records import Claim, Held, NewWork
 from fuzzer.cores.core import CoreError
 from workers import spool
+from workers.about import about, about_attempt
 from workers.pool import Pool, Work
+from workers.report import Report, Tell, finished, tell_nobody
 from workers.slices import Slice
 
 log = logging.getLogger(__name__)
@@ -38,12 +40,13 @@ OUTAGE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a worker works: its database, its folder for results that cannot be stored yet, its name, and the seconds of a lease."""
+    """Where a worker works: database, folder for results that cannot be stored yet, its name, the seconds of a lease, and who counts."""
 
     database: str
     spool: Path
     worker: str
     lease: float = LEASE_SECONDS
+    tell: Tell = tell_nobody
 
 
 class LeaseLost(Exception):
@@ -79,20 +82,29 @@ def run_slice(site: Site, campaign: int, number: int) -> None:
     Whatever happens, the slice is done, waits again with the reason, or stays leased until the lease runs out. Failures of the database and
     of engines are told in the log; a bug of ours is raised once the slice is given back.
     """
+    with about(campaign=campaign, slice=number, worker=site.worker):
+        _claim_and_run(site, campaign, number)
+
+
+def _claim_and_run(site: Site, campaign: int, number: int) -> None:
     try:
         engine = open_when_up(site.database, OUTAGE_SECONDS)
     except DatabaseError as error:
         log.warning("slice %d of campaign %d: not begun: %s", number, campaign, error)
+        site.tell(Report("left"))
         return
     try:
         spool.store_kept(engine, site.spool)
         claim = work.claim(engine, campaign, number, site.worker, site.lease)
         if claim is None:
             log.info("slice %d of campaign %d: somebody else has it", number, campaign)
+            site.tell(Report("taken"))
         else:
-            _run(site, engine, claim)
+            with about_attempt(claim.held):
+                _run(site, engine, claim)
     except DatabaseError as error:
         log.warning("slice %d of campaign %d: waits for its lease to run out: %s", number, campaign, error)
+        site.tell(Report("left"))
     finally:
         engine.dispose()
 
@@ -104,9 +116,11 @@ def _run(site: Site, engine: Engine, claim: Claim) -> None:
         result = _result(site, engine, claim)
     except (StaleAttempt, LeaseLost) as lost:
         log.warning("%s: stopped: %s", held, lost)
+        site.tell(Report("stopped"))
         return
     except Exception as error:
         work.give_up(engine, held, f"{type(error).__name__}: {error}")
+        site.tell(Report("given back"))
         if not isinstance(error, CoreError | TooLong | UnknownMode):
             raise
         log.error("%s: given back: %s", held, error)
@@ -120,31 +134,38 @@ def _result(site: Site, engine: Engine, claim: Claim) -> SliceResult:
         raise UnknownMode(f"no mode {claim.mode}; this program knows {', '.join(MODES)}: update the worker")
     piece, cores = MODES[claim.mode](claim.held.number, claim.arguments)
     with Pool[SliceResult](1, cores) as pool:
-        (result,) = pool.run(iter([piece]), _Renewal(engine, claim.held, site.lease).tick)
+        (result,) = pool.run(iter([piece]), _Renewal(engine, claim.held, site.lease, site.tell).tick)
     return result
 
 
 def _store(site: Site, engine: Engine, held: Held, result: SliceResult) -> None:
+    site.tell(finished(_stored(site, engine, held, result), result))
+
+
+def _stored(site: Site, engine: Engine, held: Held, result: SliceResult) -> str:
+    """Store a result, or keep it, and say how that went."""
     try:
         work.finish(engine, held, result)
     except StaleAttempt as refused:
         log.warning("%s", refused)
+        return "refused"
     except DatabaseError as away:
         try:
             kept = spool.keep(site.spool, held, result)
         except OSError as full:
             log.error("%s: lost, so it will be run again: %s; and %s: %s", held, away, site.spool, full)
-        else:
-            log.warning("%s: kept in %s: %s", held, kept, away)
-    else:
-        log.info("%s: done, %d cases in %.1f s, %d buckets", held, result.cases, result.seconds, len(result.hits))
+            return "lost"
+        log.warning("%s: kept in %s: %s", held, kept, away)
+        return "kept"
+    log.info("%s: done, %d cases in %.1f s, %d buckets", held, result.cases, result.seconds, len(result.hits))
+    return "done"
 
 
 class _Renewal:
     """The lease of an attempt, renewed now and then, for as long as it can be trusted."""
 
-    def __init__(self, engine: Engine, held: Held, lease: float) -> None:
-        self._engine, self._held, self._lease = engine, held, lease
+    def __init__(self, engine: Engine, held: Held, lease: float, tell: Tell = tell_nobody) -> None:
+        self._engine, self._held, self._lease, self._tell = engine, held, lease, tell
         self._begun = self._renewed = self._tried = time.monotonic()
 
     def tick(self) -> None:
@@ -163,5 +184,6 @@ class _Renewal:
             work.renew(self._engine, self._held, self._lease)
         except DatabaseError as error:
             log.warning("%s: lease not renewed: %s", self._held, error)
+            self._tell(Report(renewals_failed=1))
         else:
             self._renewed = now

@@ -74,7 +74,9 @@ def run_campaign(settings: Settings, on_progress: Callable[[Progress], None] | N
         _run_slices(settings, engine, campaign, begun, on_progress)
     finally:
         store.finish_campaign(engine, campaign)
-    return _summary(engine, campaign, time.monotonic() - begun)
+    summary = _summary(engine, campaign, time.monotonic() - begun)
+    engine.dispose()
+    return summary
 
 
 def _new_campaign(settings: Settings) -> NewCampaign:

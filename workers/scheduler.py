@@ -6,6 +6,7 @@ Everything it knows is in the database. It may be stopped and started at any tim
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from threading import Event
 
 from redis.exceptions import RedisError
@@ -16,6 +17,7 @@ from db import cluster, store, work
 from db.errors import DatabaseError
 from db.records import CampaignRow, NewCampaign
 from db.work_records import NewWork, OpenCampaign
+from workers.about import about, about_attempt
 from workers.jobs import random_arguments
 from workers.queue import enqueue_missing
 from workers.slices import cut, plan
@@ -33,11 +35,14 @@ def start_cluster_campaign(engine: Engine, new: NewCampaign) -> int:
     return work.start_planned(engine, new, works)
 
 
-def keep_going(engine: Engine, queue: Queue, stop: Event, *, seconds: float = STEP_SECONDS) -> None:
+def keep_going(
+    engine: Engine, queue: Queue, stop: Event, *, seconds: float = STEP_SECONDS, after_step: Callable[[], None] = lambda: None
+) -> None:
     """Do a step every few seconds until `stop` is set; a server that is away is told in the log, and asked again."""
     while not stop.is_set():
         try:
             step(engine, queue)
+            after_step()
         except (DatabaseError, RedisError) as error:
             log.warning("scheduler: %s", " ".join(str(error).split()))
         stop.wait(seconds)
@@ -46,7 +51,8 @@ def keep_going(engine: Engine, queue: Queue, stop: Event, *, seconds: float = ST
 def step(engine: Engine, queue: Queue) -> None:
     """Look once at everything that may have to be done. The database comes first: without Redis, leases still run out."""
     for row in work.expire(engine):
-        log.warning("slice %d of campaign %d, attempt %d: %s; now %s", row.number, row.campaign_id, row.attempt, row.reason, row.state)
+        with about_attempt(row):
+            log.warning("slice %d of campaign %d, attempt %d: %s; now %s", row.number, row.campaign_id, row.attempt, row.reason, row.state)
     for each in work.open_campaigns(engine):
         _plan_ahead(engine, each)
     cluster.forget_lost_workers(engine)
@@ -62,7 +68,8 @@ def _plan_ahead(engine: Engine, each: OpenCampaign) -> None:
         work.plan(engine, campaign.id, works)
     elif not each.unfinished:
         store.finish_campaign(engine, campaign.id)
-        log.info("campaign %d: finished", campaign.id)
+        with about(campaign=campaign.id):
+            log.info("campaign %d: finished", campaign.id)
 
 
 def _works(campaign: NewCampaign | CampaignRow, numbers: range) -> list[NewWork]:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from db.records import SliceResult
 from db.work import StaleAttempt, finish
 from db.work_records import Held
+from workers.about import about_attempt
 from workers.result_json import from_json, to_json
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def store_kept(engine: Engine, folder: Path) -> int:
             log.error("%s: not a result of this program (%s: %s); deleted", file, type(error).__name__, error)
         else:
             stored += 1
-            log.info("%s: stored late", held)
+            with about_attempt(held):
+                log.info("%s: stored late", held)
         file.unlink(missing_ok=True)
     return stored
 

@@ -22,8 +22,10 @@ from db.engine import open_when_up
 from db.errors import DatabaseError
 from fuzzer.cores.parent import die_with
 from workers import spool
+from workers.about import about
 from workers.jobs import OUTAGE_SECONDS, Site, run_slice
 from workers.queue import QUEUE, RUN_SLICE, allowing, connect
+from workers.report import Report
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,11 @@ class SliceWorker(Worker):
             self._beaten = time.monotonic()
             self._beat()
 
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: object) -> None:
+        """Count it: the process itself could not."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]  # As above.
+        self._site.tell(Report("killed"))
+
     def _beat(self) -> None:
         try:
             cluster.see_worker(self._engine, self._site.worker, self._started_at)
@@ -86,6 +93,11 @@ def run_worker(site: Site, redis: str, *, burst: bool = False) -> bool:
 
     DatabaseError, QueueError: one of the two servers is not there at the start.
     """
+    with about(worker=site.worker):
+        return _run_worker(site, redis, burst)
+
+
+def _run_worker(site: Site, redis: str, burst: bool) -> bool:
     engine = open_when_up(site.database, OUTAGE_SECONDS)
     try:
         spool.store_kept(engine, site.spool)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 import click
 
-from entryfuzz.commands.options import CORE, DEFAULT_CORE, PROFILE, TARGET, database_option, json_option, redis_option
+from entryfuzz.commands.options import CORE, DEFAULT_CORE, PROFILE, TARGET, database_option, json_option, redis_option, watched_options
 
 _SEED_BITS = 32
 _SLICE_CASES = 20_000
@@ -92,23 +93,32 @@ def enqueue(
     help="Seconds of silence that cost it its slice.",
 )
 @click.option("--burst", is_flag=True, help="Leave when the queue is empty.")
+@watched_options
 @database_option
 @redis_option
-def worker(name: str | None, spool: Path, lease: float, burst: bool, database: str, redis: str) -> None:
+def worker(name: str | None, spool: Path, lease: float, burst: bool, database: str, redis: str, **watched: Any) -> None:
     """Do slices of planned campaigns, one at a time, until a signal asks to stop: the first one lets the slice finish."""
-    from entryfuzz.cluster import work
+    from entryfuzz.cluster import Watched, work
 
-    work(database, redis, name, spool.absolute(), lease, burst)
+    work(database, redis, name, spool.absolute(), lease, burst, Watched(**watched))
 
 
 @click.command()
+@click.option(
+    "--webhook",
+    metavar="URL",
+    envvar="ENTRYFUZZ_WEBHOOK",
+    show_envvar=True,
+    help="Post every new bucket here, as JSON, at least once.",
+)
+@watched_options
 @database_option
 @redis_option
-def scheduler(database: str, redis: str) -> None:
+def scheduler(webhook: str | None, database: str, redis: str, **watched: Any) -> None:
     """Keep the cluster going: plan slices ahead, give lost ones back, and fill the queue. Runs until a signal asks to stop."""
-    from entryfuzz.cluster import schedule
+    from entryfuzz.cluster import Watched, schedule
 
-    schedule(database, redis)
+    schedule(database, redis, webhook, Watched(**watched))
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from entryfuzz.commands.options import AREA, CORE, TARGET, VERDICT, database_option, json_option
+from entryfuzz.commands.options import AREA, CORE, KIND, PROFILE, TARGET, VERDICT, database_option, json_option
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGO = re.compile(r"(\d{1,6})([mhdw])")
@@ -40,7 +40,9 @@ def divergences() -> None:
 
 @divergences.command("list")
 @click.option("--area", type=AREA, metavar="AREA", help="Only of this area: gs, stack, flags, control, fault, other.")
+@click.option("--kind", type=KIND, metavar="KIND", help="Only of this kind: divergence, crash, hang, contract.")
 @click.option("--core", type=CORE, metavar="CORE", help="Only of this core.")
+@click.option("--profile", type=PROFILE, metavar="PROFILE", help="Only on this processor profile.")
 @click.option("--target", type=TARGET, metavar="TARGET", help="Only seen in this target.")
 @click.option("--since", type=Moment(), metavar="WHEN", help="Only seen at this moment or later: 2026-01-31, 12h, 7d.")
 @click.option("--status", metavar="STATUS", help="Only of this status; new ones are open.")
@@ -49,15 +51,10 @@ def divergences() -> None:
 @database_option
 @json_option
 def list_(
-    area: str | None,
-    core: str | None,
-    target: str | None,
-    since: datetime | None,
-    status: str | None,
-    verdict: str | None,
-    limit: int | None,
     database: str,
     as_json: bool,
+    limit: int | None,
+    **filters: Any,
 ) -> None:
     """List buckets of divergences, most hits first."""
     from db import queries
@@ -66,7 +63,7 @@ def list_(
     from entryfuzz.views import listings
 
     with opened(database) as engine:
-        rows = queries.buckets(engine, area=area, core=core, target=target, since=since, status=status, verdict=verdict, limit=limit)
+        rows = queries.buckets(engine, limit=limit, **filters)
     if as_json:
         print_json([listings.bucket_json(row) for row in rows])
     else:

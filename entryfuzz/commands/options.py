@@ -29,7 +29,21 @@ redis_option = click.option(
     show_envvar=True,
     help="The queue of slices, in a Redis. It may be emptied at any time.",
 )
+_WATCHED = (
+    click.option(
+        "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Lines for people, or for programs."
+    ),
+    click.option("--metrics-port", type=click.IntRange(1, 65535), metavar="N", help="Serve metrics for Prometheus here."),
+    click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="The address to serve them at."),
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
+
+
+def watched_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say how a process that runs for long is watched."""
+    for option in reversed(_WATCHED):
+        command = option(command)
+    return command
 
 
 class Name(click.ParamType[str]):
@@ -71,6 +85,12 @@ def _areas() -> Iterable[str]:
     return AREAS
 
 
+def _kinds() -> Iterable[str]:
+    from db.records import KINDS
+
+    return KINDS
+
+
 def _verdicts() -> Iterable[str]:
     from fuzzer.verdict import Verdict
 
@@ -88,4 +108,5 @@ PROFILE = Name("profile", _profiles)
 CORE = Name("core", _cores)
 MODE = Name("mode", _modes)
 AREA = Name("area", _areas)
+KIND = Name("kind", _kinds)
 VERDICT = Name("verdict", _verdicts)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 from alembic import command
@@ -15,8 +16,9 @@ from db.engine import open_database
 from db.migrations import HEAD, REVISIONS
 from db.models import Base
 from db.queries import buckets, campaigns
-from db.store import save_slice, start_campaign
+from db.store import count_findings, save_slice, start_campaign
 from db.transactions import reading, writing
+from db.views import create_views, drop_views
 
 DEPENDING_ON_BUCKET = ["vote", "verdict", "finding", "bucket_hits", "bucket_target", "bucket"]
 
@@ -58,9 +60,11 @@ def test_a_migration_can_rebuild_a_table_that_others_refer_to(engine: Engine) ->
     save_slice(engine, start_campaign(engine, a_campaign()), a_slice(0, [a_finding()]))
 
     with writing(engine, migrating=True) as connection:
+        drop_views(connection)
         operations = Operations(MigrationContext.configure(connection))
         with operations.batch_alter_table("campaign") as batch:
             batch.alter_column("core_version", nullable=True)
+        create_views(connection)
 
     assert len(campaigns(engine)) == 1
     assert buckets(engine)[0].hits == 1
@@ -70,6 +74,7 @@ def test_a_migration_that_fails_half_way_leaves_the_database_as_it_was(url: str)
     engine = open_database(url)
     with writing(engine) as connection:
         connection.execute(text("DELETE FROM alembic_version"))
+        drop_views(connection)
         Base.metadata.drop_all(connection, tables=[Base.metadata.tables[name] for name in DEPENDING_ON_BUCKET])
 
     # The first step makes `bucket` anew and then stumbles over `campaign`.
@@ -78,6 +83,34 @@ def test_a_migration_that_fails_half_way_leaves_the_database_as_it_was(url: str)
 
     assert not inspect(engine).has_table("bucket")
     engine.dispose()
+
+
+def test_hits_and_findings_from_before_they_stood_beside_the_bucket_are_added_up(url: str) -> None:
+    engine = open_database(url)
+    campaign = start_campaign(engine, a_campaign())
+    save_slice(engine, campaign, a_slice(0, [a_finding("one"), a_finding("one", b"2")], hits={"one": 7}))
+    save_slice(engine, campaign, a_slice(1, [a_finding("one"), a_finding("two")], hits={"one": 5, "two": 1}))
+    before = buckets(engine)
+    step = import_module("db.migrations.versions.0007_querying")
+
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE bucket SET hits = 0, findings = 0"))
+        connection.execute(text(step._SUMS))
+
+    assert [(row.signature, row.hits, row.findings) for row in before] == [("one", 12, 2), ("two", 1, 1)]
+    assert buckets(engine) == before
+    engine.dispose()
+
+
+def test_findings_that_are_deleted_are_no_longer_counted(engine: Engine) -> None:
+    save_slice(engine, start_campaign(engine, a_campaign()), a_slice(0, [a_finding("one"), a_finding("one", b"2")], hits={"one": 7}))
+    (row,) = buckets(engine)
+
+    with writing(engine) as connection:
+        connection.execute(text("DELETE FROM finding WHERE id = (SELECT min(id) FROM finding)"))
+        count_findings(connection, [row.id])
+
+    assert buckets(engine) == [replace(row, findings=1)]
 
 
 def test_findings_from_before_the_sweeps_are_kept(url: str) -> None:

@@ -18,7 +18,7 @@ def save_example_week(engine: Engine) -> None:
     """Monday: `rare` on Unicorn and linux4. Tuesday: `often` on Bochs and linux6."""
     campaign = start_campaign(engine, a_campaign())
     rare = a_finding(bucket=a_bucket("rare", area="gs", core="unicorn"), case=a_case(b"r", target="linux4"))
-    often = a_finding(bucket=a_bucket("often", area="stack", core="bochs"), case=a_case(b"o", target="linux6"))
+    often = a_finding(bucket=a_bucket("often", area="stack", core="bochs", kind="hang", profile="amd"), case=a_case(b"o", target="linux6"))
     save_slice(engine, campaign, a_slice(0, [rare], hits={"rare": 1}), at=MONDAY)
     save_slice(engine, campaign, a_slice(1, [often], hits={"often": 9}), at=TUESDAY)
     set_status(engine, bucket_id("often"), "reported")
@@ -51,6 +51,8 @@ def test_buckets_with_equal_hits_come_by_their_id(engine: Engine) -> None:
         pytest.param({}, ["often", "rare"], id="everything"),
         pytest.param({"area": "gs"}, ["rare"], id="area"),
         pytest.param({"core": "bochs"}, ["often"], id="core"),
+        pytest.param({"kind": "hang"}, ["often"], id="kind"),
+        pytest.param({"profile": "amd"}, ["often"], id="profile"),
         pytest.param({"target": "linux6"}, ["often"], id="target"),
         pytest.param({"since": TUESDAY}, ["often"], id="since-that-very-moment"),
         pytest.param({"since": TUESDAY + timedelta(seconds=1)}, [], id="since-later"),

@@ -6,6 +6,7 @@ import errno
 import importlib
 import logging
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from db.records import SliceResult
 from db.work_records import Claim, Held, NewWork
 from workers.jobs import LeaseLost, Site, run_slice
 from workers.local import Settings, run_campaign
+from workers.report import Report
 from workers.spool import store_kept
 
 HERE = Path(__file__).parent
@@ -265,3 +267,34 @@ def test_a_postgresql_that_is_stopped_while_the_slice_runs_gets_the_result_when_
     assert store_kept(engine, site.spool) == 1
     assert states(engine) == [("done", 1)]
     engine.dispose()
+
+
+def test_whoever_counts_is_told_how_attempts_end(engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = a_cluster_campaign(engine, cases=80, slice_cases=40)
+    told: list[Report] = []
+    counted = replace(site, tell=told.append)
+
+    run_slice(counted, campaign, 0)
+    run_slice(counted, campaign, 0)
+    monkeypatch.setattr(workers.jobs, "MODES", {})
+    run_slice(counted, campaign, 1)
+
+    assert [report.outcome for report in told] == ["done", "taken", "given back"]
+    found = campaign_buckets(engine, campaign)
+    assert (told[0].cases, told[0].hits, set(told[0].buckets)) == (40, sum(row.hits for row in found), {row.id for row in found})
+
+
+def test_a_result_that_has_to_be_kept_and_a_lease_that_cannot_be_renewed_are_counted(
+    engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*arguments: object) -> None:
+        raise DatabaseError("away")
+
+    campaign = a_cluster_campaign(engine, cases=40)
+    told: list[Report] = []
+    monkeypatch.setattr(work, "finish", away)
+    run_slice(replace(site, tell=told.append), campaign, 0)
+    monkeypatch.setattr(work, "renew", away)
+    workers.jobs._Renewal(engine, Held(1, 0, 1, "one"), 0.0, told.append)._renew(0.0)
+
+    assert [(report.outcome, report.renewals_failed) for report in told] == [("kept", 0), (None, 1)]
