@@ -16,7 +16,7 @@ from db import cluster, store, work
 from db.errors import DatabaseError
 from db.records import CampaignRow, NewCampaign
 from db.work_records import NewWork, OpenCampaign
-from workers.jobs import random_arguments
+from workers.modes import random_arguments
 from workers.queue import enqueue_missing
 from workers.slices import cut, plan
 

@@ -18,7 +18,7 @@ from db.queries import buckets, campaigns
 from db.store import save_slice, start_campaign
 from db.transactions import reading, writing
 
-DEPENDING_ON_BUCKET = ["vote", "verdict", "finding", "bucket_hits", "bucket_target", "bucket"]
+DEPENDING_ON_BUCKET = ["status_change", "bucket_replay", "vote", "verdict", "finding", "bucket_hits", "bucket_target", "bucket"]
 
 
 def test_the_migrations_make_what_the_models_say(engine: Engine) -> None:
