@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from db.life_records import ReplayedCase, ReplayFound, ReplayRow, Status, StatusChangeRow
 from db.models import Bucket, BucketReplay, Finding, StatusChange
@@ -12,6 +12,9 @@ from db.records import SliceResult, bucket_id
 from db.store import insert_new, put_slice
 from db.store_status import note_met, note_status
 from db.transactions import reading
+
+OF_ENGINES = ("divergence", "crash", "hang")
+"""Kinds of buckets that another version of an engine can mend; a broken contract is the entry code's."""
 
 
 def put_replay(connection: Connection, campaign: int, found: ReplayFound, at: datetime) -> None:
@@ -76,6 +79,19 @@ def _end(connection: Connection, campaign: int, key: str, status: str, version: 
     values = {"status": Status.FIXED.value, "fixed_version": version, "fixed_at": at}
     connection.execute(update(Bucket).where(Bucket.id == key).values(values))
     note_status(connection, key, Status.FIXED, version, f"none of its examples shows it on {version}", campaign, at)
+
+
+def replayable(engine: Engine) -> list[tuple[str, str, int]]:
+    """The buckets that say something of an engine: id, core, and how many examples are kept; by core and id."""
+    query = (
+        select(Bucket.id, Bucket.core, func.count(Finding.case_digest.distinct()))
+        .join(Finding, Finding.bucket_id == Bucket.id)
+        .where(Bucket.kind.in_(OF_ENGINES))
+        .group_by(Bucket.id, Bucket.core)
+        .order_by(Bucket.core, Bucket.id)
+    )
+    with reading(engine) as connection:
+        return list(connection.execute(query).tuples().all())
 
 
 def status_changes(engine: Engine, key: str) -> list[StatusChangeRow]:
