@@ -16,6 +16,7 @@ from entryfuzz.commands.db import db
 from entryfuzz.commands.divergences import divergences
 from entryfuzz.commands.fuzz import fuzz
 from entryfuzz.commands.mutants import mutants
+from entryfuzz.commands.nightly import nightly
 from entryfuzz.commands.sweep import sweep
 from entryfuzz.commands.targets import targets
 from entryfuzz.commands.vote import vote
@@ -75,5 +76,5 @@ def main() -> None:
         note(problem)
 
 
-for command in (fuzz, sweep, divergences, vote, case, cores, targets, mutants, bench, enqueue, worker, scheduler, status, db):
+for command in (fuzz, sweep, divergences, vote, case, cores, targets, mutants, bench, enqueue, worker, scheduler, status, nightly, db):
     main.add_command(command)

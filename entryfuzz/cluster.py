@@ -81,12 +81,14 @@ def work(database: str, redis: str, name: str | None, spool: Path, lease: float,
         raise Mistake(f"worker {called}: lost its queue; the log above says why; start it again")
 
 
-def schedule(database: str, redis: str) -> None:
-    """Be the scheduler until a signal asks to stop."""
+def schedule(database: str, redis: str, config: Path | None) -> None:
+    """Be the scheduler, with the jobs of a timetable or without, until a signal asks to stop."""
     from db.engine import open_when_up
+    from entryfuzz.nightly import timetable
     from workers.queue import connect, queue
     from workers.scheduler import keep_going
 
+    jobs = () if config is None else timetable(config)
     _log_to_stderr()
     stop = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -95,7 +97,7 @@ def schedule(database: str, redis: str) -> None:
     # It comes round every few seconds, so its client need not be patient.
     connection = connect(redis, tries=3)
     try:
-        keep_going(engine, queue(connection), stop)
+        keep_going(engine, queue(connection), stop, jobs)
     finally:
         connection.close()
         engine.dispose()

@@ -15,10 +15,12 @@ def mistakes() -> tuple[type[Exception], ...]:
     from fuzzer.case_fields import CaseError
     from fuzzer.cores.core import CoreError
 
-    return Mistake, DatabaseError, CaseError, CoreError, *_of_the_queue()
+    return Mistake, DatabaseError, CaseError, CoreError, *_of_what_is_loaded()
 
 
-def _of_the_queue() -> tuple[type[Exception], ...]:
-    """The queue's failures, where it is in use: its libraries take a while to load."""
-    queue = sys.modules.get("workers.queue")
-    return () if queue is None else (queue.QueueError,)
+_LATE = {"workers.queue": "QueueError", "workers.timetable": "TimetableError"}
+"""Failures of modules that take a while to load: they can only come from those that are loaded."""
+
+
+def _of_what_is_loaded() -> tuple[type[Exception], ...]:
+    return tuple(getattr(sys.modules[module], name) for module, name in _LATE.items() if module in sys.modules)

@@ -6,8 +6,9 @@ import secrets
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from entryfuzz.commands.options import CORE, DEFAULT_CORE, PROFILE, TARGET, database_option, json_option, redis_option
+from entryfuzz.commands.options import CORE, DEFAULT_CORE, PROFILE, TARGET, config_option, database_option, json_option, redis_option
 
 _SEED_BITS = 32
 _SLICE_CASES = 20_000
@@ -102,13 +103,19 @@ def worker(name: str | None, spool: Path, lease: float, burst: bool, database: s
 
 
 @click.command()
+@config_option
 @database_option
 @redis_option
-def scheduler(database: str, redis: str) -> None:
-    """Keep the cluster going: plan slices ahead, give lost ones back, and fill the queue. Runs until a signal asks to stop."""
+@click.pass_context
+def scheduler(ctx: click.Context, config: Path, database: str, redis: str) -> None:
+    """Keep the cluster going: plan slices ahead, give lost ones back, fill the queue, and begin what the timetable says.
+
+    Runs until a signal asks to stop. Without a timetable, nothing is done by itself; one that was asked for has to be there.
+    """
     from entryfuzz.cluster import schedule
 
-    schedule(database, redis)
+    asked_for = ctx.get_parameter_source("config") is not ParameterSource.DEFAULT
+    schedule(database, redis, config if asked_for or config.exists() else None)
 
 
 @click.command()
