@@ -39,7 +39,7 @@ def _locked(connection: Connection, keys: Collection[str]) -> dict[str, str]:
     ordered = sorted(keys)
     for key in ordered:
         connection.execute(update(Bucket).where(Bucket.id == key).values(status=Bucket.status))
-    return dict(connection.execute(select(Bucket.id, Bucket.status).where(Bucket.id.in_(ordered))).tuples().all())
+    return dict(connection.execute(select(Bucket.id, Bucket.status).where(Bucket.id.in_(ordered))).all())
 
 
 def _put_fares(connection: Connection, campaign: int, found: ReplayFound, cases: Mapping[str, list[ReplayedCase]], at: datetime) -> None:
@@ -91,7 +91,7 @@ def replayable(engine: Engine) -> list[tuple[str, str, int]]:
         .order_by(Bucket.core, Bucket.id)
     )
     with reading(engine) as connection:
-        return list(connection.execute(query).tuples().all())
+        return list(connection.execute(query).all())
 
 
 def status_changes(engine: Engine, key: str) -> list[StatusChangeRow]:

@@ -70,7 +70,7 @@ def _outcome(connection: Connection, run_id: int) -> str:
         .where(NightlyCampaign.run_id == run_id)
         .group_by(PlannedSlice.state)
     )
-    states = dict(connection.execute(counted).tuples().all())
+    states = dict(connection.execute(counted).all())
     failed = states.get("failed", 0)
     return f"{states.get('done', 0)} slices done" + (f", {failed} failed" if failed else "")
 
