@@ -117,3 +117,4 @@ def test_the_life_of_a_bucket_is_told(entryfuzz: Entryfuzz, stored: Stored) -> N
     assert (value["status"], value["fixed_version"]) == ("regressed", "3.0")
     assert [change["status"] for change in value["changes"]] == ["fixed", "regressed"]
     assert [(row["core_version"], row["shown"], row["gone"]) for row in value["replays"]] == [("3.0", 0, 1), ("3.1", 1, 0)]
+    assert len(entryfuzz("vote", "--all-open", "--db", stored.url, "--json").json()) == 1, "one that came back is open"
