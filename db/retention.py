@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Text, cast, delete, func, or_, select, update
+from sqlalchemy import Connection, Text, cast, delete, func, or_, select, text, update
 
 from db.models import Campaign, Case, Finding, PlannedSlice, Slice, Verdict
 
@@ -23,6 +23,10 @@ class Thrown:
 def throw_away(connection: Connection, examples: int, before: datetime) -> Thrown:
     """Keep so many examples of each bucket and version of its core, the smallest, and no details from before a moment; all within a
     transaction."""
+    if connection.dialect.name == "postgresql":
+        # Who stores an example first stores its case, if it is not there: nobody may find one there that is about to go.
+        tables = ", ".join(connection.dialect.identifier_preparer.format_table(table) for table in (Case.__table__, Verdict.__table__))
+        connection.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
     findings = _findings(connection, examples)
     return Thrown(findings, _cases(connection) if findings else 0, _fold(connection, before), _planned(connection, before))
 

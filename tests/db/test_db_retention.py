@@ -1,12 +1,15 @@
 """What retention throws away, and what it never does."""
 
 from datetime import UTC, datetime, timedelta
+from multiprocessing.synchronize import Barrier
 
 import pytest
 from db_builders import a_campaign, a_finding, a_slice
 from sqlalchemy import Engine, func, select
+from test_db_processes import in_two_processes
 
 from db import queries
+from db.engine import open_database
 from db.models import Case
 from db.records import bucket_id, case_digest
 from db.retention import Thrown, throw_away
@@ -87,3 +90,22 @@ def test_planned_slices_go_when_they_and_their_campaign_ended_long_ago(engine: E
 
     assert [row.campaign_id for row in planned(engine)] == [open_one]
     assert queries.campaign_totals(engine, campaign).slices == 1
+
+
+def store_or_throw_away(barrier: Barrier, which: int, url: str) -> None:
+    engine = open_database(url)
+    barrier.wait()
+    for number in range(30):
+        if which:
+            thrown(engine, examples=1)
+        else:
+            save_slice(engine, start_campaign(engine, a_campaign()), a_slice(number, [a_finding(data=b"x" * size) for size in range(1, 8)]))
+    engine.dispose()
+
+
+def test_examples_can_be_stored_while_their_cases_are_thrown_away(url: str, engine: Engine) -> None:
+    in_two_processes(store_or_throw_away, url)
+    thrown(engine, examples=1)
+
+    assert kept(engine) == [(b"x", "2.1.4")]
+    assert queries.buckets(engine)[0].hits == 30 * 7
