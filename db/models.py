@@ -7,6 +7,11 @@ from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Lar
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base as Base
+from db.base import UtcDateTime as UtcDateTime
+from db.nightly_models import BucketReplay as BucketReplay
+from db.nightly_models import NightlyCampaign as NightlyCampaign
+from db.nightly_models import NightlyRun as NightlyRun
+from db.nightly_models import StatusChange as StatusChange
 from db.records import KINDS
 
 
@@ -80,6 +85,9 @@ class Bucket(Base):
     observed: Mapped[str]
     title: Mapped[str]
     status: Mapped[str] = mapped_column(default="open")
+    # The last version that did not show it any more, and since when that is known; a bucket that has come back keeps them.
+    fixed_version: Mapped[str | None]
+    fixed_at: Mapped[datetime | None]
     first_seen: Mapped[datetime]
     last_seen: Mapped[datetime]
     # The sum of the ledger and the number of rows in `finding`, kept in the transactions that change these: a list that counted a

@@ -134,6 +134,9 @@ class BucketRow:
     targets: tuple[str, ...]
     verdict: str | None = None
     """Who is wrong, by the last vote; None where nobody has voted."""
+    fixed_version: str | None = None
+    """The version of the core that did not show it any more, also after it has come back; None where there was none yet."""
+    fixed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

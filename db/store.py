@@ -11,6 +11,7 @@ from db.base import Base, UtcDateTime
 from db.errors import DatabaseError, place
 from db.models import Bucket, BucketHits, BucketTarget, Campaign, Case, Finding, Slice
 from db.records import NewBucket, NewCampaign, NewCase, NewFinding, SliceResult, bucket_id
+from db.store_status import note_met, note_status
 from db.transactions import writing
 
 FINDINGS_PER_BUCKET_AND_CAMPAIGN = 10
@@ -53,6 +54,7 @@ def put_slice(connection: Connection, campaign_id: int, result: SliceResult, at:
     if slice_id is None or not result.hits:
         return
     _save_buckets(connection, result, at)
+    note_met(connection, campaign_id, {finding.bucket.id: finding.core_version for finding in result.findings}, at)
     _save_hits(connection, slice_id, result.hits)
     _save_targets(connection, result.findings)
     kept = _keep(result.findings, _stored_findings(connection, campaign_id))
@@ -69,12 +71,13 @@ def finish_campaign(engine: Engine, campaign_id: int, *, at: datetime | None = N
             raise DatabaseError(f"campaign {campaign_id}: not in {place(engine.url)}; list the campaigns to see their numbers")
 
 
-def set_status(engine: Engine, bucket_id: str, status: str) -> None:
-    """Give a bucket, named by its whole id, a new status."""
+def set_status(engine: Engine, bucket_id: str, status: str, *, at: datetime | None = None) -> None:
+    """Give a bucket, named by its whole id, a new status by hand."""
     with writing(engine) as connection:
         changed = connection.execute(update(Bucket).where(Bucket.id == bucket_id).values(status=status))
         if changed.rowcount == 0:
             raise DatabaseError(f"bucket {bucket_id}: not in {place(engine.url)}; list the buckets to see their ids")
+        note_status(connection, bucket_id, status, "", "by hand", None, at or datetime.now(UTC))
 
 
 def _insert_slice(connection: Connection, campaign_id: int, result: SliceResult) -> int | None:

@@ -36,6 +36,11 @@ class PathFound:
         """The number of the path in its sweep."""
         return self.path.number
 
+    @property
+    def cases(self) -> int:
+        """How many cases were run."""
+        return self.found.cases
+
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, insert, select
+from sqlalchemy import Connection, Engine, Row, Select, insert, select
 
 from db.models import Campaign, Sweep, SweepPath
 from db.queries import campaign_row
@@ -21,7 +21,7 @@ def start_sweep(engine: Engine, new: NewCampaign, key: str, paths: int, *, at: d
         known = connection.execute(unfinished).one_or_none()
         if known is None:
             campaign = put_campaign(connection, new, at or datetime.now(UTC))
-            connection.execute(insert(Sweep).values(campaign_id=campaign, key=key, paths=paths))
+            put_sweep(connection, campaign, key, paths)
             known = connection.execute(unfinished).one()
         return _row(known)
 
@@ -29,9 +29,20 @@ def start_sweep(engine: Engine, new: NewCampaign, key: str, paths: int, *, at: d
 def save_path(engine: Engine, row: SweepRow, result: PathFound, *, at: datetime | None = None) -> None:
     """Store a path and all that was found on it, whole or not at all; one that is stored already changes nothing."""
     with writing(engine) as connection:
-        put_slice(connection, row.campaign.id, result.found, at or datetime.now(UTC))
-        path = asdict(result.path) | {"sweep_id": row.id, "cells": dict(result.path.cells)}
-        connection.execute(insert_new(connection, SweepPath).values(path))
+        put_path(connection, row.campaign.id, result, at or datetime.now(UTC))
+
+
+def put_path(connection: Connection, campaign_id: int, result: PathFound, at: datetime) -> None:
+    """The same within a transaction, for the sweep of this campaign."""
+    put_slice(connection, campaign_id, result.found, at)
+    sweep_id = connection.execute(select(Sweep.id).where(Sweep.campaign_id == campaign_id)).scalar_one()
+    path = asdict(result.path) | {"sweep_id": sweep_id, "cells": dict(result.path.cells)}
+    connection.execute(insert_new(connection, SweepPath).values(path))
+
+
+def put_sweep(connection: Connection, campaign_id: int, key: str, paths: int) -> None:
+    """Make a campaign the sweep with this key, within a transaction."""
+    connection.execute(insert(Sweep).values(campaign_id=campaign_id, key=key, paths=paths))
 
 
 def sweep(engine: Engine, sweep_id: int | None = None) -> SweepRow | None:

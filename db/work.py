@@ -4,22 +4,25 @@ Each function is one short transaction. A slice goes from `waiting` to `leased` 
 too many attempts, to `failed`; `done` and `failed` are for ever.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, Engine, Select, Update, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, CursorResult, Engine, Select, Update, case, delete, func, literal, select, update
 
 from db.models import Campaign, PlannedSlice, Worker
 from db.queries import campaign_row
 from db.records import NewCampaign, SliceResult
 from db.store import insert_new, put_campaign, put_slice
 from db.transactions import reading, writing
-from db.work_records import Claim, Held, NewWork, OpenCampaign, PlannedRow
+from db.work_records import Claim, Held, Measured, NewWork, OpenCampaign, PlannedRow
 
 WAITING, LEASED, DONE, FAILED = STATES = ("waiting", "leased", "done", "failed")
 MOST_ATTEMPTS = 5
 _COLUMNS = tuple(PlannedSlice.__table__.columns)
+R = TypeVar("R", bound=Measured)
+Put = Callable[[Connection, int, R, datetime], None]
+"""Stores a result of a campaign's slice within a transaction, as of a moment; again, it changes nothing."""
 
 
 class StaleAttempt(Exception):
@@ -28,10 +31,14 @@ class StaleAttempt(Exception):
 
 def start_planned(engine: Engine, new: NewCampaign, works: Iterable[NewWork], *, at: datetime | None = None) -> int:
     """Store a campaign together with its first slices and return its number."""
-    now = at or datetime.now(UTC)
     with writing(engine) as connection:
-        campaign = put_campaign(connection, new, now)
-        _put_works(connection, campaign, works, now)
+        return put_planned(connection, new, works, at or datetime.now(UTC))
+
+
+def put_planned(connection: Connection, new: NewCampaign, works: Iterable[NewWork], at: datetime) -> int:
+    """The same within a transaction."""
+    campaign = put_campaign(connection, new, at)
+    _put_works(connection, campaign, works, at)
     return campaign
 
 
@@ -39,6 +46,13 @@ def plan(engine: Engine, campaign_id: int, works: Iterable[NewWork], *, at: date
     """Add slices to a campaign; a number that is planned already stays as it is."""
     with writing(engine) as connection:
         _put_works(connection, campaign_id, works, at or datetime.now(UTC))
+
+
+def withdraw(engine: Engine, campaign_id: int) -> int:
+    """Take back every slice of a campaign that nobody has begun, and return how many."""
+    waiting = (PlannedSlice.campaign_id == campaign_id, PlannedSlice.state == WAITING)
+    with writing(engine) as connection:
+        return connection.execute(delete(PlannedSlice).where(*waiting)).rowcount
 
 
 def claim(engine: Engine, campaign_id: int, number: int, worker: str, seconds: float, *, at: datetime | None = None) -> Claim | None:
@@ -68,7 +82,12 @@ def renew(engine: Engine, held: Held, seconds: float, *, at: datetime | None = N
 
 
 def finish(engine: Engine, held: Held, result: SliceResult, *, at: datetime | None = None) -> None:
-    """Store what the slice found and call it done, both or neither; StaleAttempt if somebody else has it.
+    """`finish_with` for the result of a slice of cases."""
+    finish_with(engine, held, result, put_slice, at=at)
+
+
+def finish_with(engine: Engine, held: Held, result: R, put: Put[R], *, at: datetime | None = None) -> None:
+    """Store what the slice found, by `put`, and call it done, both or neither; StaleAttempt if somebody else has it.
 
     Called again by the same attempt, whose first call was heard and the answer lost, it changes nothing.
     """
@@ -81,7 +100,7 @@ def finish(engine: Engine, held: Held, result: SliceResult, *, at: datetime | No
         if changed.rowcount == 0 and _was_done_by(connection, held):
             return
         _refuse_stale(held, changed)
-        put_slice(connection, held.campaign_id, result, now)
+        put(connection, held.campaign_id, result, now)
         idle = {"seen_at": now, "cases": Worker.cases + result.cases, "campaign_id": None, "number": None}
         connection.execute(_of_worker(held.worker).values(idle))
 

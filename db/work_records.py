@@ -3,8 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from db.records import CampaignRow, Json
+
+
+class Measured(Protocol):
+    """The result of a slice, whatever its mode found: which slice it was and how many cases it ran."""
+
+    @property
+    def number(self) -> int:
+        """The number of the slice."""
+        ...
+
+    @property
+    def cases(self) -> int:
+        """How many cases were run."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

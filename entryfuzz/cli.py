@@ -17,6 +17,7 @@ from entryfuzz.commands.db import db
 from entryfuzz.commands.divergences import divergences
 from entryfuzz.commands.fuzz import fuzz
 from entryfuzz.commands.mutants import mutants
+from entryfuzz.commands.nightly import nightly
 from entryfuzz.commands.sweep import sweep
 from entryfuzz.commands.targets import targets
 from entryfuzz.commands.vote import vote
@@ -76,5 +77,7 @@ def main() -> None:
         note(problem)
 
 
-for command in (fuzz, sweep, divergences, vote, case, corpus, cores, targets, mutants, bench, enqueue, worker, scheduler, status, db):
+for command in (
+    fuzz, sweep, divergences, vote, case, corpus, cores, targets, mutants, bench, enqueue, worker, scheduler, status, nightly, db,
+):  # fmt: skip
     main.add_command(command)

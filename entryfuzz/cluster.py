@@ -115,13 +115,15 @@ def _told(watched: Watched, spool: Path) -> Iterator[Tell]:
         exporter.close()
 
 
-def schedule(database: str, redis: str, webhook: str | None, watched: Watched) -> None:
-    """Be the scheduler until a signal asks to stop."""
+def schedule(database: str, redis: str, config: Path | None, webhook: str | None, watched: Watched) -> None:
+    """Be the scheduler, with the jobs of a timetable or without, until a signal asks to stop."""
     from db.engine import open_when_up
+    from entryfuzz.nightly import timetable
     from workers.queue import connect, queue
     from workers.scheduler import keep_going
     from workers.webhook import telling
 
+    jobs = () if config is None else timetable(config)
     log_to_stderr(watched.log_format)
     stop = Event()
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -132,7 +134,7 @@ def schedule(database: str, redis: str, webhook: str | None, watched: Watched) -
     try:
         slices = queue(connection)
         with telling(engine, webhook):
-            keep_going(engine, slices, stop, after_step=_look(watched, engine, slices))
+            keep_going(engine, slices, stop, jobs, after_step=_look(watched, engine, slices))
     finally:
         connection.close()
         engine.dispose()

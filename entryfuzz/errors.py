@@ -18,7 +18,12 @@ def mistakes() -> tuple[type[Exception], ...]:
     return Mistake, DatabaseError, CaseError, CoreError, *_of_loaded_modules()
 
 
-_LATE = {"workers.queue": "QueueError", "workers.metrics": "MetricsError", "workers.webhook": "WebhookError"}
+_LATE = {
+    "workers.queue": "QueueError",
+    "workers.metrics": "MetricsError",
+    "workers.webhook": "WebhookError",
+    "workers.timetable": "TimetableError",
+}
 """Failures of modules whose libraries take a while to load: they count where the module is in use."""
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def find_divergence(bucket_id: str, database: str) -> Shown:
     """The bucket whose id begins like this, with all its examples."""
-    from db import queries, votes
+    from db import life, queries, votes
 
     with opened(database) as engine:
         bucket = queries.bucket(engine, bucket_id)
@@ -26,9 +26,10 @@ def find_divergence(bucket_id: str, database: str) -> Shown:
             raise Mistake(f"{bucket_id}: no bucket of {database} begins like this; see entryfuzz divergences list --db {database}")
         findings = queries.findings(engine, bucket.id)
         verdict = votes.verdict(engine, bucket.id)
+        changes, replays = life.status_changes(engine, bucket.id), life.replays(engine, bucket.id)
     smallest_case(findings, bucket)
     replayed, note = _replayed(findings[0])
-    return Shown(bucket, findings, replayed, database, note, verdict)
+    return Shown(bucket, findings, replayed, database, note, verdict, changes, replays)
 
 
 def _replayed(finding: FindingRow) -> tuple[Replay, str]:

@@ -50,9 +50,10 @@ def vote_with_progress(ids: Sequence[str], all_open: bool, database: str, jobs: 
 
 def _named(engine: Engine, ids: Sequence[str], all_open: bool, database: str) -> list[BucketRow]:
     from db import queries
+    from db.life_records import Status
 
     if all_open:
-        return queries.buckets(engine, status="open")
+        return [row for status in (Status.OPEN, Status.REGRESSED) for row in queries.buckets(engine, status=status)]
     rows = {}
     for each in ids:
         row = queries.bucket(engine, each)

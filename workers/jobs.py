@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine
 
 from db import work
 from db.engine import open_when_up
 from db.errors import DatabaseError
-from db.records import SliceResult
 from db.work import StaleAttempt
-from db.work_records import Claim, Held, NewWork
+from db.work_records import Claim, Held, Measured
 from fuzzer.cores.core import CoreError
 from workers import spool
 from workers.about import about, about_attempt
-from workers.pool import Pool, Work
+from workers.modes import UnknownMode, mode
+from workers.pool import Pool
 from workers.report import Report, Tell, finished, tell_nobody
-from workers.slices import Slice
 
 log = logging.getLogger(__name__)
 
@@ -55,25 +52,6 @@ class LeaseLost(Exception):
 
 class TooLong(Exception):
     """The slice takes longer than any slice may."""
-
-
-class UnknownMode(Exception):
-    """The slice is to be done in a way that this version does not know."""
-
-
-def random_arguments(part: Slice, cores: tuple[str, ...]) -> NewWork:
-    """A slice of random cases as planned work."""
-    names = {"target": part.target, "profiles": list(part.profiles), "seed": part.seed, "first": part.first, "count": part.count}
-    return NewWork(part.number, "random", names | {"cores": list(cores)})
-
-
-def _random(number: int, arguments: Mapping[str, Any]) -> tuple[Work[SliceResult], tuple[str, ...]]:
-    fields = {name: arguments[name] for name in ("target", "seed", "first", "count")}
-    return Slice(number, profiles=tuple(arguments["profiles"]), **fields), tuple(arguments["cores"])
-
-
-MODES: Mapping[str, Callable[[int, Mapping[str, Any]], tuple[Work[SliceResult], tuple[str, ...]]]] = {"random": _random}
-"""For each mode of planned work what makes the work, and the names of its cores, of the slice's number and arguments."""
 
 
 def run_slice(site: Site, campaign: int, number: int) -> None:
@@ -125,39 +103,38 @@ def _run(site: Site, engine: Engine, claim: Claim) -> None:
             raise
         log.error("%s: given back: %s", held, error)
         return
-    _store(site, engine, held, result)
+    _store(site, engine, claim, result)
 
 
-def _result(site: Site, engine: Engine, claim: Claim) -> SliceResult:
+def _result(site: Site, engine: Engine, claim: Claim) -> Measured:
     """Run the slice in a process of its own, which a case may crash or stop, and renew the lease meanwhile."""
-    if claim.mode not in MODES:
-        raise UnknownMode(f"no mode {claim.mode}; this program knows {', '.join(MODES)}: update the worker")
-    piece, cores = MODES[claim.mode](claim.held.number, claim.arguments)
-    with Pool[SliceResult](1, cores) as pool:
+    piece, cores = mode(claim.mode).make(engine, claim.held.number, claim.arguments)
+    with Pool[Measured](1, cores) as pool:
         (result,) = pool.run(iter([piece]), _Renewal(engine, claim.held, site.lease, site.tell).tick)
     return result
 
 
-def _store(site: Site, engine: Engine, held: Held, result: SliceResult) -> None:
-    site.tell(finished(_stored(site, engine, held, result), result))
+def _store(site: Site, engine: Engine, claim: Claim, result: Measured) -> None:
+    site.tell(finished(_stored(site, engine, claim, result), result))
 
 
-def _stored(site: Site, engine: Engine, held: Held, result: SliceResult) -> str:
+def _stored(site: Site, engine: Engine, claim: Claim, result: Measured) -> str:
     """Store a result, or keep it, and say how that went."""
+    held = claim.held
     try:
-        work.finish(engine, held, result)
+        work.finish_with(engine, held, result, mode(claim.mode).put)
     except StaleAttempt as refused:
         log.warning("%s", refused)
         return "refused"
     except DatabaseError as away:
         try:
-            kept = spool.keep(site.spool, held, result)
+            kept = spool.keep(site.spool, held, result, claim.mode)
         except OSError as full:
             log.error("%s: lost, so it will be run again: %s; and %s: %s", held, away, site.spool, full)
             return "lost"
         log.warning("%s: kept in %s: %s", held, kept, away)
         return "kept"
-    log.info("%s: done, %d cases in %.1f s, %d buckets", held, result.cases, result.seconds, len(result.hits))
+    log.info("%s: done, %s, %d cases", held, claim.mode, result.cases)
     return "done"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from db.records import SliceResult, bucket_id
+from db.work_records import Measured
 
 OUTCOMES = {
     "done": "stored",
@@ -46,8 +47,10 @@ def tell_nobody(report: Report) -> None:
     """Nobody counts."""
 
 
-def finished(outcome: str, result: SliceResult) -> Report:
-    """The report on a slice that was run to its end."""
+def finished(outcome: str, result: Measured) -> Report:
+    """The report on a slice that was run to its end: of one that is no campaign's, only how many cases it ran."""
+    if not isinstance(result, SliceResult):
+        return Report(outcome, result.cases)
     found = tuple(sorted(bucket_id(signature) for signature in result.hits))
     return Report(outcome, result.cases, result.seconds, sum(result.hits.values()), len(result.findings), found)
 

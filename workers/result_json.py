@@ -1,11 +1,13 @@
-"""What a slice has found, as JSON and back."""
+"""What slices have found, as JSON and back: one pair of functions for each kind of result."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from typing import Any
 
+from db.life_records import ReplayedCase, ReplayFound
 from db.records import NewBucket, NewCase, NewFinding, SliceResult
+from db.sweep_records import PathFound, SweptPath
 
 
 def to_json(result: SliceResult) -> dict[str, Any]:
@@ -21,6 +23,26 @@ def to_json(result: SliceResult) -> dict[str, Any]:
 def from_json(value: dict[str, Any]) -> SliceResult:
     """What `to_json` was given; KeyError, TypeError or ValueError if it never was."""
     return SliceResult(**value | {"findings": [_finding(each) for each in value["findings"]]})
+
+
+def path_to_json(result: PathFound) -> dict[str, Any]:
+    """The same for a path of a sweep."""
+    return {"path": asdict(replace(result.path, cells=dict(result.path.cells))), "found": to_json(result.found)}
+
+
+def path_from_json(value: dict[str, Any]) -> PathFound:
+    """What `path_to_json` was given; errors as above."""
+    return PathFound(SweptPath(**value["path"]), from_json(value["found"]))
+
+
+def replay_to_json(result: ReplayFound) -> dict[str, Any]:
+    """The same for a slice of a replay."""
+    return asdict(result)
+
+
+def replay_from_json(value: dict[str, Any]) -> ReplayFound:
+    """What `replay_to_json` was given; errors as above."""
+    return ReplayFound(**value | {"replayed": [ReplayedCase(**each) for each in value["replayed"]]})
 
 
 def _finding(value: dict[str, Any]) -> NewFinding:

@@ -6,7 +6,8 @@ Everything it knows is in the database. It may be stopped and started at any tim
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from threading import Event
 
 from redis.exceptions import RedisError
@@ -15,67 +16,77 @@ from sqlalchemy import Engine
 
 from db import cluster, store, work
 from db.errors import DatabaseError
+from db.nightly import end_runs
 from db.records import CampaignRow, NewCampaign
-from db.work_records import NewWork, OpenCampaign
+from db.work_records import OpenCampaign
 from workers.about import about, about_attempt
-from workers.jobs import random_arguments
+from workers.growing import AHEAD, works_ahead
+from workers.nightly import begin_due
 from workers.queue import enqueue_missing
-from workers.slices import cut, plan
+from workers.timetable import Entry
 
 log = logging.getLogger(__name__)
 
 STEP_SECONDS = 2.0
-AHEAD = 32
-"""Slices of a campaign that wait: enough for as many workers to find one while the scheduler is away for two minutes."""
 
 
 def start_cluster_campaign(engine: Engine, new: NewCampaign) -> int:
     """Store a campaign whose cores and budget are in its arguments, with its first slices, and return its number."""
-    works = _works(new, range(AHEAD))
+    works = works_ahead(new, range(AHEAD))
     return work.start_planned(engine, new, works)
 
 
 def keep_going(
-    engine: Engine, queue: Queue, stop: Event, *, seconds: float = STEP_SECONDS, after_step: Callable[[], None] = lambda: None
+    engine: Engine,
+    queue: Queue,
+    stop: Event,
+    timetable: Sequence[Entry] = (),
+    *,
+    seconds: float = STEP_SECONDS,
+    after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Do a step every few seconds until `stop` is set; a server that is away is told in the log, and asked again."""
     while not stop.is_set():
         try:
-            step(engine, queue)
+            step(engine, queue, timetable)
             after_step()
         except (DatabaseError, RedisError) as error:
             log.warning("scheduler: %s", " ".join(str(error).split()))
         stop.wait(seconds)
 
 
-def step(engine: Engine, queue: Queue) -> None:
+def step(engine: Engine, queue: Queue, timetable: Sequence[Entry] = (), *, at: datetime | None = None) -> None:
     """Look once at everything that may have to be done. The database comes first: without Redis, leases still run out."""
+    now = at or datetime.now(UTC)
     for row in work.expire(engine):
         with about_attempt(row):
             log.warning("slice %d of campaign %d, attempt %d: %s; now %s", row.number, row.campaign_id, row.attempt, row.reason, row.state)
+    for run in begin_due(engine, timetable, now):
+        log.info("nightly %s of %s: %s", run.name, run.due_at.isoformat(), run.outcome or f"planned as campaigns {run.campaigns}")
     for each in work.open_campaigns(engine):
-        _plan_ahead(engine, each)
+        _plan_ahead(engine, each, now)
+    for run in end_runs(engine, at=now):
+        log.info("nightly %s of %s: %s", run.name, run.due_at.isoformat(), run.outcome)
     cluster.forget_lost_workers(engine)
     added = enqueue_missing(queue, work.planned(engine, state=work.WAITING))
     if added:
         log.info("scheduler: queued %s", ", ".join(added))
 
 
-def _plan_ahead(engine: Engine, each: OpenCampaign) -> None:
+def _plan_ahead(engine: Engine, each: OpenCampaign, now: datetime) -> None:
     campaign = each.campaign
-    works = _works(campaign, range(each.planned, each.planned + max(AHEAD - each.waiting, 0)))
+    over = _is_over(campaign, now)
+    unfinished = each.unfinished - (work.withdraw(engine, campaign.id) if over else 0)
+    works = [] if over else works_ahead(campaign, range(each.planned, each.planned + max(AHEAD - each.waiting, 0)))
     if works:
         work.plan(engine, campaign.id, works)
-    elif not each.unfinished:
+    elif not unfinished:
         store.finish_campaign(engine, campaign.id)
         with about(campaign=campaign.id):
             log.info("campaign %d: finished", campaign.id)
 
 
-def _works(campaign: NewCampaign | CampaignRow, numbers: range) -> list[NewWork]:
-    """The planned work of these numbers, without those that come after the campaign's end."""
-    cases, cores = campaign.arguments["cases"], tuple(campaign.arguments["cores"])
-    slices = [plan(campaign.targets, tuple(campaign.profiles), campaign.seed, campaign.slice_cases, number) for number in numbers]
-    if cases is not None:
-        slices = [part for part in (cut(each, campaign.slice_cases, cases) for each in slices) if part is not None]
-    return [random_arguments(each, cores) for each in slices]
+def _is_over(campaign: CampaignRow, now: datetime) -> bool:
+    """Whether the time of a campaign is up: what nobody has begun by then is not done."""
+    until = campaign.arguments.get("until")
+    return until is not None and now >= datetime.fromisoformat(until)

@@ -12,17 +12,16 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from db.records import SliceResult
-from db.work import StaleAttempt, finish
-from db.work_records import Held
+from db.work import StaleAttempt, finish_with
+from db.work_records import Held, Measured
 from workers.about import about_attempt
-from workers.result_json import from_json, to_json
+from workers.modes import RANDOM, UnknownMode, mode
 
 log = logging.getLogger(__name__)
 _DONE = ".json"
 
 
-def keep(folder: Path, held: Held, result: SliceResult) -> Path:
+def keep(folder: Path, held: Held, result: Measured, mode_name: str = RANDOM) -> Path:
     """Write a result so that it survives the machine, under a name that says whose it is. OSError, as of a full disk, leaves nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"slice-{held.campaign_id}-{held.number}-{held.attempt}{_DONE}"
@@ -30,7 +29,7 @@ def keep(folder: Path, held: Held, result: SliceResult) -> Path:
     half = final.with_suffix(".half")
     try:
         with open(half, "w", encoding="utf-8") as file:
-            json.dump({"held": asdict(held), "result": to_json(result)}, file)
+            json.dump({"held": asdict(held), "mode": mode_name, "result": mode(mode_name).to_json(result)}, file)
             file.flush()
             os.fsync(file.fileno())
         half.replace(final)
@@ -51,13 +50,13 @@ def store_kept(engine: Engine, folder: Path) -> int:
     stored = 0
     for file in sorted(folder.glob(f"slice-*{_DONE}")):
         try:
-            held, result = _read(file)
-            finish(engine, held, result)
+            held, name, result = _read(file)
+            finish_with(engine, held, result, mode(name).put)
         except FileNotFoundError:
             continue  # Another worker with the same folder was faster.
         except StaleAttempt as refused:
             log.warning("%s: %s; deleted", file, refused)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, UnknownMode) as error:
             log.error("%s: not a result of this program (%s: %s); deleted", file, type(error).__name__, error)
         else:
             stored += 1
@@ -67,9 +66,9 @@ def store_kept(engine: Engine, folder: Path) -> int:
     return stored
 
 
-def _read(file: Path) -> tuple[Held, SliceResult]:
+def _read(file: Path) -> tuple[Held, str, Measured]:
     value = json.loads(file.read_text(encoding="utf-8"))
-    return Held(**value["held"]), from_json(value["result"])
+    return Held(**value["held"]), value["mode"], mode(value["mode"]).from_json(value["result"])
 
 
 @contextmanager

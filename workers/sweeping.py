@@ -67,10 +67,10 @@ def run_sweep(settings: SweepSettings, on_progress: Callable[[SweepProgress], No
 
     The result does not depend on the number of processes, nor on how often it was interrupted.
     """
-    works = list(_works(settings))
+    works = list(works_of(settings))
     engine = open_database(settings.database)
     begun = time.monotonic()
-    sweep = sweeps.start_sweep(engine, new_campaign(settings), _key(settings, works), len(works))
+    sweep = sweeps.start_sweep(engine, new_campaign(settings), key_of(settings, works), len(works))
     stored = {path.number: path for path in sweeps.swept_paths(engine, sweep.id)}
     resumed = len(stored)
 
@@ -87,7 +87,7 @@ def run_sweep(settings: SweepSettings, on_progress: Callable[[SweepProgress], No
     return _summary(engine, sweep, resumed, time.monotonic() - begun)
 
 
-def _works(settings: SweepSettings) -> Iterator[PathWork]:
+def works_of(settings: SweepSettings) -> Iterator[PathWork]:
     """The paths of a sweep, numbered: the same for the same settings."""
     paths = [(profile, scenario) for profile in settings.profiles for scenario in settings.scenarios]
     digests = Digests()
@@ -160,7 +160,7 @@ def _arguments(settings: SweepSettings) -> dict[str, object]:
     }
 
 
-def _key(settings: SweepSettings, works: list[PathWork]) -> str:
+def key_of(settings: SweepSettings, works: list[PathWork]) -> str:
     """Equal for sweeps that would find the same."""
     version, _ = CORES[settings.core].available()
     text = json.dumps([settings.target, settings.core, version, _arguments(settings), [work.start for work in works]])

@@ -4,5 +4,5 @@ A test compares the result with the models and prints what a new step has to do.
 """
 
 # Listed, so that a start-up needs neither Alembic nor the folder to see that there is nothing to do.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 HEAD = REVISIONS[-1]

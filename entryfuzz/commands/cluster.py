@@ -7,8 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from entryfuzz.commands.options import CORE, DEFAULT_CORE, PROFILE, TARGET, database_option, json_option, redis_option, watched_options
+from entryfuzz.commands.options import (
+    CORE,
+    DEFAULT_CORE,
+    PROFILE,
+    TARGET,
+    config_option,
+    database_option,
+    json_option,
+    redis_option,
+    watched_options,
+)
 
 _SEED_BITS = 32
 _SLICE_CASES = 20_000
@@ -111,14 +122,20 @@ def worker(name: str | None, spool: Path, lease: float, burst: bool, database: s
     show_envvar=True,
     help="Post every new bucket here, as JSON, at least once.",
 )
+@config_option
 @watched_options
 @database_option
 @redis_option
-def scheduler(webhook: str | None, database: str, redis: str, **watched: Any) -> None:
-    """Keep the cluster going: plan slices ahead, give lost ones back, and fill the queue. Runs until a signal asks to stop."""
+@click.pass_context
+def scheduler(ctx: click.Context, /, webhook: str | None, config: Path, database: str, redis: str, **watched: Any) -> None:
+    """Keep the cluster going: plan slices ahead, give lost ones back, fill the queue, and begin what the timetable says.
+
+    Runs until a signal asks to stop. Without a timetable, nothing is done by itself; one that was asked for has to be there.
+    """
     from entryfuzz.cluster import Watched, schedule
 
-    schedule(database, redis, webhook, Watched(**watched))
+    asked_for = ctx.get_parameter_source("config") is not ParameterSource.DEFAULT
+    schedule(database, redis, config if asked_for or config.exists() else None, webhook, Watched(**watched))
 
 
 @click.command()

@@ -45,7 +45,7 @@ def divergences() -> None:
 @click.option("--profile", type=PROFILE, metavar="PROFILE", help="Only on this processor profile.")
 @click.option("--target", type=TARGET, metavar="TARGET", help="Only seen in this target.")
 @click.option("--since", type=Moment(), metavar="WHEN", help="Only seen at this moment or later: 2026-01-31, 12h, 7d.")
-@click.option("--status", metavar="STATUS", help="Only of this status; new ones are open.")
+@click.option("--status", metavar="STATUS", help="Only of this status: open, fixed, regressed.")
 @click.option("--verdict", type=VERDICT, metavar="VERDICT", help="Only of this verdict: engine-defect, spec-suspect, disputed, adapter.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, those with most hits first.")
 @database_option

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
 DEFAULT_DATABASE = "entryfuzz.db"
 DEFAULT_CORE = "unicorn"
+DEFAULT_CONFIG = "entryfuzz.toml"
 
 database_option = click.option(
     "--db",
@@ -28,6 +30,16 @@ redis_option = click.option(
     show_default=True,
     show_envvar=True,
     help="The queue of slices, in a Redis. It may be emptied at any time.",
+)
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DEFAULT_CONFIG,
+    envvar="ENTRYFUZZ_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The timetable.",
 )
 _WATCHED = (
     click.option(

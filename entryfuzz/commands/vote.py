@@ -9,7 +9,7 @@ from entryfuzz.commands.options import database_option, json_option
 
 @click.command()
 @click.argument("bucket_ids", metavar="[ID]...", nargs=-1)
-@click.option("--all-open", is_flag=True, help="Vote on every open bucket.")
+@click.option("--all-open", is_flag=True, help="Vote on every open bucket, those that came back included.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes; their number changes no verdict.")
 @database_option
 @json_option

@@ -14,7 +14,7 @@ from rich.text import Text
 from entryfuzz.disassembly import Symbols
 from entryfuzz.replay import Replay
 from entryfuzz.views import text
-from entryfuzz.views.listings import bucket_json
+from entryfuzz.views.listings import bucket_json, life
 from entryfuzz.views.route import parting, route
 from entryfuzz.views.start import arrivals, start_state
 from entryfuzz.views.states import EndStates, end_states
@@ -25,6 +25,7 @@ from fuzzer.case_json import dump
 from fuzzer.targets.registry import TARGETS
 
 if TYPE_CHECKING:
+    from db.life_records import ReplayRow, StatusChangeRow
     from db.records import BucketRow, FindingRow
     from db.vote_records import VerdictRow
 
@@ -39,6 +40,8 @@ class Shown:
     database: str
     note: str = ""
     verdict: VerdictRow | None = None
+    changes: Sequence[StatusChangeRow] = ()
+    replays: Sequence[ReplayRow] = ()
 
 
 def divergence(shown: Shown) -> Iterator[RenderableType]:
@@ -68,7 +71,7 @@ def _head(shown: Shown) -> Table:
     versions = sorted({finding.core_version for finding in shown.findings})
     table = Table.grid(padding=(0, 2))
     table.add_row(Text("divergence", style=text.HEADING), Text(f"{bucket.id}  {bucket.title}", style=text.HEADING))
-    table.add_row("area", f"{bucket.area}, {bucket.kind}, status {bucket.status}")
+    table.add_row("area", f"{bucket.area}, {bucket.kind}, status {life(bucket)}")
     table.add_row("by", f"the {bucket.by} of {bucket.core}, version {', '.join(versions)}, on profile {bucket.profile}")
     table.add_row("hits", f"{bucket.hits:,} in {', '.join(bucket.targets)}, first {bucket.first_seen:%F}, last {bucket.last_seen:%F}")
     table.add_row("expected", bucket.expected)
@@ -76,6 +79,11 @@ def _head(shown: Shown) -> Table:
     table.add_row("rule", bucket.rule)
     if shown.verdict is not None:
         table.add_row("verdict", f"{shown.verdict.verdict}: {shown.verdict.why}")
+    for change in shown.changes:
+        table.add_row("life", f"{change.at:%F} {change.status}: {change.why}")
+    for replay in shown.replays:
+        fared = f"{replay.shown} of {replay.shown + replay.gone + replay.untold} examples show it"
+        table.add_row("replayed", f"{replay.replayed_at:%F} on {replay.core_version}: {fared}")
     return table
 
 
@@ -102,8 +110,25 @@ def divergence_json(shown: Shown) -> dict[str, Any]:
         "why": verdict.why if verdict else "",
         "engines": engines_json(verdict) if verdict else {},
         "replay": command(shown),
+        "changes": [_change(each) for each in shown.changes],
+        "replays": [_fared(each) for each in shown.replays],
         "examples": [_example(finding) for finding in shown.findings],
     }
+
+
+def _change(row: StatusChangeRow) -> dict[str, Any]:
+    return {
+        "status": row.status,
+        "core_version": row.core_version,
+        "why": row.why,
+        "campaign": row.campaign_id,
+        "at": row.at.isoformat(),
+    }
+
+
+def _fared(row: ReplayRow) -> dict[str, Any]:
+    counts = {"shown": row.shown, "gone": row.gone, "untold": row.untold}
+    return {"core_version": row.core_version, "campaign": row.campaign_id, **counts, "at": row.replayed_at.isoformat()}
 
 
 def _example(finding: FindingRow) -> dict[str, Any]:

@@ -28,11 +28,18 @@ def buckets(rows: Iterable[BucketRow]) -> Table:
     """A line for each bucket."""
     rows = list(rows)
     voted = any(row.verdict for row in rows)
-    result = table("id", "hits", "area", "kind", "core", "profile", "by", *(["verdict"] if voted else []), "title", right=("hits",))
+    moved = any(row.status != "open" for row in rows)
+    some = [*(["status"] if moved else []), *(["verdict"] if voted else [])]
+    result = table("id", "hits", "area", "kind", "core", "profile", "by", *some, "title", right=("hits",))
     for row in rows:
-        verdict = [row.verdict or "-"] if voted else []
-        result.add_row(row.id, str(row.hits), row.area, row.kind, row.core, row.profile, row.by, *verdict, row.title)
+        known = [*([life(row)] if moved else []), *([row.verdict or "-"] if voted else [])]
+        result.add_row(row.id, str(row.hits), row.area, row.kind, row.core, row.profile, row.by, *known, row.title)
     return result
+
+
+def life(row: BucketRow) -> str:
+    """The status of a bucket, with the version that no longer shows it."""
+    return f"{row.status} in {row.fixed_version}" if row.status == "fixed" else row.status
 
 
 def bucket_json(row: BucketRow) -> dict[str, Any]:
@@ -52,6 +59,8 @@ def bucket_json(row: BucketRow) -> dict[str, Any]:
         "expected": row.expected,
         "observed": row.observed,
         "status": row.status,
+        "fixed_version": row.fixed_version,
+        "fixed_at": row.fixed_at.isoformat() if row.fixed_at else None,
         "verdict": row.verdict,
         "targets": list(row.targets),
         "findings": row.findings,

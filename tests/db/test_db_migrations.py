@@ -20,7 +20,7 @@ from db.store import count_findings, save_slice, start_campaign
 from db.transactions import reading, writing
 from db.views import create_views, drop_views
 
-DEPENDING_ON_BUCKET = ["vote", "verdict", "finding", "bucket_hits", "bucket_target", "bucket"]
+DEPENDING_ON_BUCKET = ["status_change", "bucket_replay", "vote", "verdict", "finding", "bucket_hits", "bucket_target", "bucket"]
 
 
 def test_the_migrations_make_what_the_models_say(engine: Engine) -> None:

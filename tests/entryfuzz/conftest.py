@@ -8,7 +8,8 @@ from entryfuzz_program import Entryfuzz, Stored, program, store_example
 def entryfuzz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entryfuzz:
     """Runs a command line in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENTRYFUZZ_DB", raising=False)
+    for variable in ("ENTRYFUZZ_DB", "ENTRYFUZZ_CONFIG"):
+        monkeypatch.delenv(variable, raising=False)
     return program()
 
 

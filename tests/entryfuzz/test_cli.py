@@ -145,7 +145,7 @@ def test_every_listing_has_json() -> None:
     listings = [
         path
         for path in commands()
-        if path[-1] in ("list", "run", "check", "fuzz", "bench", "vote", "silicon-check", "enqueue", "status")
+        if path[-1] in ("list", "run", "history", "check", "fuzz", "bench", "vote", "silicon-check", "enqueue", "status")
         or path[0] in ("divergences", "sweep", "targets")
     ]
 

@@ -22,8 +22,7 @@ from db.cluster import see_worker, status
 from db.engine import open_database
 from db.errors import DatabaseError
 from db.queries import buckets, campaign_buckets
-from db.records import SliceResult
-from db.work_records import Claim, Held, NewWork
+from db.work_records import Claim, Held, Measured, NewWork
 from workers.jobs import LeaseLost, Site, run_slice
 from workers.local import Settings, run_campaign
 from workers.report import Report
@@ -96,7 +95,7 @@ def test_an_unknown_mode_is_given_back_with_the_modes_there_are(engine: Engine, 
 
     run_slice(site, campaign, 7)
 
-    assert work.planned(engine)[-1].reason == "UnknownMode: no mode dreamt; this program knows random: update the worker"
+    assert work.planned(engine)[-1].reason == "UnknownMode: no mode dreamt; this program knows random, sweep, replay: update the worker"
 
 
 def test_a_bug_of_ours_is_raised_and_the_slice_given_back(engine: Engine, site: Site) -> None:
@@ -138,7 +137,7 @@ def during(monkeypatch: pytest.MonkeyPatch, happens: object) -> None:
     """Let something happen after the claim and before the result."""
     result = workers.jobs._result
 
-    def interrupted(site: Site, engine: Engine, claim: Claim) -> SliceResult:
+    def interrupted(site: Site, engine: Engine, claim: Claim) -> Measured:
         found = result(site, engine, claim)
         happens(engine, claim.held)  # type: ignore[operator]
         return found
@@ -211,13 +210,13 @@ def test_an_answer_that_was_lost_is_made_good_by_the_spool_and_counts_once(
     engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = a_cluster_campaign(engine, cases=40)
-    finish = work.finish
+    finish = work.finish_with
 
     def unheard(*arguments: object) -> None:
         finish(*arguments)  # type: ignore[arg-type]
         raise DatabaseError("the connection was lost")
 
-    monkeypatch.setattr(work, "finish", unheard)
+    monkeypatch.setattr(work, "finish_with", unheard)
     run_slice(site, campaign, 0)
     once = [(row.id, row.hits) for row in buckets(engine)]
     assert len(list(site.spool.iterdir())) == 1
@@ -241,7 +240,7 @@ def test_a_spool_that_is_full_loses_the_run_and_not_the_slice(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "finish", away)
+        patch.setattr(work, "finish_with", away)
         patch.setattr(os, "fsync", full)
         run_slice(site, campaign, 0)
 

@@ -17,8 +17,9 @@ from db import work
 from db.errors import DatabaseError
 from db.queries import campaigns
 from workers import scheduler
+from workers.growing import AHEAD
 from workers.queue import connect, queue
-from workers.scheduler import AHEAD, keep_going, step
+from workers.scheduler import keep_going, step
 
 
 def finish_next(engine: Engine, campaign: int, number: int) -> None:
