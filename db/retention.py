@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Text, cast, delete, func, or_, select, text, update
 
-from db.models import Campaign, Case, Finding, PlannedSlice, Slice, Verdict
+from db.models import Bucket, Campaign, Case, Finding, PlannedSlice, Slice, Verdict
 from db.store import count_findings
 
 
@@ -25,8 +25,10 @@ def throw_away(connection: Connection, examples: int, before: datetime) -> Throw
     """Keep so many examples of each bucket and version of its core, the smallest, and no details from before a moment; all within a
     transaction."""
     if connection.dialect.name == "postgresql":
-        # Who stores an example first stores its case, if it is not there: nobody may find one there that is about to go.
-        tables = ", ".join(connection.dialect.identifier_preparer.format_table(table) for table in (Case.__table__, Verdict.__table__))
+        # Who stores an example first stores its case, if it is not there: nobody may find one there that is about to go. The bucket comes
+        # before that, here as there, so that nobody waits for somebody who waits for him.
+        locked = (Bucket.__table__, Case.__table__, Verdict.__table__)
+        tables = ", ".join(connection.dialect.identifier_preparer.format_table(table) for table in locked)
         connection.execute(text(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE"))
     findings = _findings(connection, examples)
     return Thrown(findings, _cases(connection) if findings else 0, _fold(connection, before), _planned(connection, before))

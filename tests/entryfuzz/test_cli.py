@@ -146,7 +146,7 @@ def test_every_listing_has_json() -> None:
         path
         for path in commands()
         if path[-1] in ("list", "run", "history", "check", "fuzz", "bench", "vote", "silicon-check", "enqueue", "status")
-        or path[0] in ("divergences", "sweep", "targets")
+        or path[0] in ("corpus", "divergences", "sweep", "targets")
     ]
 
     assert sorted(listings) == sorted(

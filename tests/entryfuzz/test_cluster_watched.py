@@ -124,7 +124,7 @@ def test_a_worker_and_the_scheduler_show_what_they_do(cluster: Watched) -> None:
     assert stood["entryfuzz_workers_alive"] == 1
     assert not any(child.is_running() for child in children)
     assert documented() == {re.sub(r"\[.*", "", name) for name in {**seen, **stood}}
-    done = [line for line in cluster.lines("worker") if "done, 100 cases" in line["event"]]
+    done = [line for line in cluster.lines("worker") if "done, random, 100 cases" in line["event"]]
     assert [(line["campaign"], line["slice"], line["attempt"], line["worker"]) for line in done] == [
         (1, number, 1, "one") for number in range(3)
     ]

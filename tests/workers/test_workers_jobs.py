@@ -16,6 +16,7 @@ from servers import Server
 from sqlalchemy import Engine
 
 import workers.jobs
+import workers.modes
 import workers.pool
 from db import work
 from db.cluster import see_worker, status
@@ -275,7 +276,7 @@ def test_whoever_counts_is_told_how_attempts_end(engine: Engine, site: Site, mon
 
     run_slice(counted, campaign, 0)
     run_slice(counted, campaign, 0)
-    monkeypatch.setattr(workers.jobs, "MODES", {})
+    monkeypatch.setattr(workers.modes, "MODES", {})
     run_slice(counted, campaign, 1)
 
     assert [report.outcome for report in told] == ["done", "taken", "given back"]
@@ -291,7 +292,7 @@ def test_a_result_that_has_to_be_kept_and_a_lease_that_cannot_be_renewed_are_cou
 
     campaign = a_cluster_campaign(engine, cases=40)
     told: list[Report] = []
-    monkeypatch.setattr(work, "finish", away)
+    monkeypatch.setattr(work, "finish_with", away)
     run_slice(replace(site, tell=told.append), campaign, 0)
     monkeypatch.setattr(work, "renew", away)
     workers.jobs._Renewal(engine, Held(1, 0, 1, "one"), 0.0, told.append)._renew(0.0)
