@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TypeVar
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Connection, Engine, delete, func, select
 
 from db.models import Corpus
 from db.records import case_digest
@@ -31,17 +31,19 @@ class CorpusRow:
 
 def save_corpus(engine: Engine, target: str, cases: Iterable[bytes], reason: str, *, at: datetime | None = None) -> int:
     """Add cases of one target, all or none; those that are there already stay as they are. How many are new."""
-    rows = {case_digest(data): data for data in cases}
-    moment, before = at or datetime.now(UTC), 0
     with writing(engine) as connection:
         counted = select(func.count()).select_from(Corpus)
         before = connection.execute(counted).scalar_one()
-        for digests in _portions(sorted(rows)):
-            values = [
-                {"digest": digest, "target": target, "bytes": rows[digest], "reason": reason, "first_seen": moment} for digest in digests
-            ]
-            connection.execute(insert_new(connection, Corpus), values)
+        put_corpus(connection, target, cases, reason, at or datetime.now(UTC))
         return connection.execute(counted).scalar_one() - before
+
+
+def put_corpus(connection: Connection, target: str, cases: Iterable[bytes], reason: str, at: datetime) -> None:
+    """The same within a transaction, without counting."""
+    rows = {case_digest(data): data for data in cases}
+    for digests in _portions(sorted(rows)):
+        values = [{"digest": digest, "target": target, "bytes": rows[digest], "reason": reason, "first_seen": at} for digest in digests]
+        connection.execute(insert_new(connection, Corpus), values)
 
 
 def corpus(engine: Engine, target: str | None = None) -> list[CorpusRow]:
@@ -56,8 +58,13 @@ def corpus(engine: Engine, target: str | None = None) -> list[CorpusRow]:
 def drop_from_corpus(engine: Engine, digests: Collection[str]) -> None:
     """Forget cases, all or none; those that are not there change nothing."""
     with writing(engine) as connection:
-        for portion in _portions(sorted(digests)):
-            connection.execute(delete(Corpus).where(Corpus.digest.in_(portion)))
+        take_from_corpus(connection, digests)
+
+
+def take_from_corpus(connection: Connection, digests: Collection[str]) -> None:
+    """The same within a transaction."""
+    for portion in _portions(sorted(digests)):
+        connection.execute(delete(Corpus).where(Corpus.digest.in_(portion)))
 
 
 def _portions(items: Sequence[_T]) -> Iterator[list[_T]]:

@@ -40,6 +40,7 @@ class Order:
     seed: int
     cases: int | None
     slice_cases: int
+    mode: str
 
     def to_json(self) -> dict[str, Any]:
         """The same for programs."""
@@ -70,7 +71,7 @@ def enqueue_campaign(database: str, order: Order) -> int:
         profiles=order.profiles,
         seed=order.seed,
         slice_cases=order.slice_cases,
-        arguments={"cases": order.cases, "cores": list(order.cores), "cluster": True},
+        arguments={"cases": order.cases, "cores": list(order.cores), "cluster": True, "mode": order.mode},
     )
     engine = open_database(database)
     try:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from db.records import CampaignRow, NewCampaign
 from db.work_records import NewWork
-from workers.modes import RANDOM, random_arguments
+from workers.guided import FRESH, GuidedSlice
+from workers.modes import GUIDED, RANDOM, guided_arguments, random_arguments
 from workers.slices import cut, plan
 
 AHEAD = 32
@@ -28,10 +29,22 @@ def _random_works(campaign: NewCampaign | CampaignRow, numbers: range) -> list[N
     return [random_arguments(each, cores) for each in slices]
 
 
+def _guided_works(campaign: NewCampaign | CampaignRow, numbers: range) -> list[NewWork]:
+    """Guided slices: targets take turns, and each slice has generated cases of its own to begin with."""
+    cases, size, targets = campaign.arguments["cases"], campaign.slice_cases, campaign.targets
+    profiles, cores = tuple(campaign.profiles), tuple(campaign.arguments["cores"])
+    slices = [
+        GuidedSlice(number, targets[number % len(targets)], profiles, cores, campaign.seed, number // len(targets) * FRESH, count)
+        for number in numbers
+        if (count := size if cases is None else min(size, cases - number * size)) > 0
+    ]
+    return [guided_arguments(each) for each in slices]
+
+
 def _nothing(campaign: NewCampaign | CampaignRow, numbers: range) -> list[NewWork]:
     return []
 
 
 Grow = Callable[[NewCampaign | CampaignRow, range], list[NewWork]]
-GROWING: Mapping[str, Grow] = {RANDOM: _random_works}
+GROWING: Mapping[str, Grow] = {RANDOM: _random_works, GUIDED: _guided_works}
 """The modes whose campaigns get slices as they go on; those of other modes are planned whole."""

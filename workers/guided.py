@@ -36,7 +36,18 @@ class GuidedResult:
     """What a slice found, and the cases, as bytes, that reached something new: in the order of their bytes."""
 
     found: SliceResult
+    target: str
     corpus: tuple[bytes, ...]
+
+    @property
+    def number(self) -> int:
+        """The number of the slice."""
+        return self.found.number
+
+    @property
+    def cases(self) -> int:
+        """How many cases were run."""
+        return self.found.cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,8 @@ class GuidedSlice:
         with TemporaryDirectory(prefix="entryfuzz-guided-") as place:
             running = _Running(self, Path(place), cores, starting, Tally())
             running.to_the_end()
-            return GuidedResult(running.tally.result(self.number, running.done, time.monotonic() - begun), running.kept())
+            found = running.tally.result(self.number, running.done, time.monotonic() - begun)
+            return GuidedResult(found, self.target, running.kept())
 
     def inputs(self) -> list[bytes]:
         """What it begins with: some of the corpus, chosen by the seed, and fresh cases."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SLICE_EXECUTIONS = 3000
 ROUND = 4
 """Slices."""
+REASON = "reached something new"
+"""Of cases that a guided slice adds to the corpus."""
 
 
 def guided_results(settings: Settings, engine: Engine, begun: float) -> Iterator[SliceResult]:
@@ -37,7 +39,7 @@ def guided_results(settings: Settings, engine: Engine, begun: float) -> Iterator
             if not results:
                 return
             for result in results:
-                save_corpus(engine, _target(settings, result.found.number), result.corpus, "reached something new")
+                save_corpus(engine, result.target, result.corpus, REASON)
                 yield result.found
             left = None if left is None else left - sum(counts)
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from db.records import case_digest
 from fuzzer.case import decode, encode
-from fuzzer.cores.core import CoreError
+from fuzzer.cores.core import Core, CoreError
 from fuzzer.guided.job import FOUND, INPUTS, LOG, Job
+from reference.image import End
 from reference.profiles import PROFILES
+from workers.child import Starting
 from workers.guided_child import SECONDS_PER_EXECUTION, START_SECONDS, check_guidance, write_inputs
 
 _PROGRAM: Final = """#!{python}
@@ -24,6 +29,37 @@ merge({job!r})
 """libFuzzer calls itself anew for every case that takes the process down, by the name it was called by: so that has to be a program."""
 _LONGEST_RUN: Final = 30
 """Seconds after which a case is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Which cases of a corpus, by their digests, need not be kept."""
+
+    number: int
+    cases: int
+    seconds: float
+    dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeWork:
+    """The corpus of a target, to be made smaller in one piece."""
+
+    number: int
+    target: str
+    corpus: tuple[bytes, ...]
+    cores: tuple[str, ...]
+
+    def without(self, case: int, place: int, end: End) -> MergeWork:
+        """The same: the engines that are watched here run nothing of it."""
+        return self
+
+    def run(self, cores: Sequence[Core], starting: Starting) -> Merged:
+        """What may go."""
+        begun = time.monotonic()
+        kept = set(merged(self.target, self.corpus, self.cores))
+        dropped = tuple(sorted(case_digest(data) for data in self.corpus if data not in kept))
+        return Merged(self.number, len(self.corpus), time.monotonic() - begun, dropped)
 
 
 def merged(target: str, cases: Sequence[bytes], cores: Sequence[str]) -> tuple[bytes, ...]:

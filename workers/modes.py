@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from db import queries
+from db.corpus import corpus, put_corpus, take_from_corpus
 from db.life import put_replay
+from db.records import SliceResult
 from db.store import put_slice
 from db.sweeps import put_path
 from db.work import Put
 from db.work_records import NewWork
 from workers import result_json
+from workers.guided import GuidedResult, GuidedSlice
+from workers.guided_campaign import REASON
+from workers.merging import Merged, MergeWork
 from workers.paths import PathWork
 from workers.pool import Work
 from workers.replaying import Example, ReplayWork
 from workers.slices import Slice
 
-RANDOM, SWEEP, REPLAY = "random", "sweep", "replay"
+RANDOM, GUIDED, SWEEP, REPLAY, MERGE = "random", "guided", "sweep", "replay", "corpus-merge"
 
 Make = Callable[[Engine, int, Mapping[str, Any]], tuple[Work[Any], tuple[str, ...]]]
 """The work of a slice, and the names of its cores, of its number and arguments; what is in the database is read before, not during."""
@@ -49,6 +55,42 @@ def random_arguments(part: Slice, cores: tuple[str, ...]) -> NewWork:
 def _random(engine: Engine, number: int, arguments: Mapping[str, Any]) -> tuple[Work[Any], tuple[str, ...]]:
     fields = {name: arguments[name] for name in ("target", "seed", "first", "count")}
     return Slice(number, profiles=tuple(arguments["profiles"]), **fields), tuple(arguments["cores"])
+
+
+def guided_arguments(part: GuidedSlice) -> NewWork:
+    """A guided slice as planned work; it begins with the corpus as it is then."""
+    names = {"target": part.target, "profiles": list(part.profiles), "seed": part.seed, "first": part.first, "count": part.count}
+    return NewWork(part.number, GUIDED, names | {"cores": list(part.cores)})
+
+
+def _guided(engine: Engine, number: int, arguments: Mapping[str, Any]) -> tuple[Work[Any], tuple[str, ...]]:
+    fields = {name: arguments[name] for name in ("target", "seed", "first", "count")}
+    profiles, cores = tuple(arguments["profiles"]), tuple(arguments["cores"])
+    return GuidedSlice(number, profiles=profiles, cores=cores, corpus=_corpus(engine, arguments["target"]), **fields), cores
+
+
+def _put_guided(connection: Connection, campaign: int, result: GuidedResult, at: datetime) -> None:
+    put_slice(connection, campaign, result.found, at)
+    put_corpus(connection, result.target, result.corpus, REASON, at)
+
+
+def merge_arguments(number: int, target: str, cores: tuple[str, ...]) -> NewWork:
+    """The corpus of a target, to be made smaller, as planned work."""
+    return NewWork(number, MERGE, {"target": target, "cores": list(cores)})
+
+
+def _merge(engine: Engine, number: int, arguments: Mapping[str, Any]) -> tuple[Work[Any], tuple[str, ...]]:
+    target, cores = arguments["target"], tuple(arguments["cores"])
+    return MergeWork(number, target, _corpus(engine, target), cores), cores
+
+
+def _put_merged(connection: Connection, campaign: int, result: Merged, at: datetime) -> None:
+    put_slice(connection, campaign, SliceResult(result.number, result.cases, result.seconds, {}, {}, 0, {}, []), at)
+    take_from_corpus(connection, result.dropped)
+
+
+def _corpus(engine: Engine, target: str) -> tuple[bytes, ...]:
+    return tuple(row.data for row in corpus(engine, target))
 
 
 _PATH = ("target", "scenario", "profile", "start", "depth")
@@ -80,8 +122,10 @@ def _replay(engine: Engine, number: int, arguments: Mapping[str, Any]) -> tuple[
 
 MODES: Mapping[str, Mode] = {
     RANDOM: Mode(_random, result_json.to_json, result_json.from_json, put_slice),
+    GUIDED: Mode(_guided, result_json.guided_to_json, result_json.guided_from_json, _put_guided),
     SWEEP: Mode(_sweep, result_json.path_to_json, result_json.path_from_json, put_path),
     REPLAY: Mode(_replay, result_json.replay_to_json, result_json.replay_from_json, put_replay),
+    MERGE: Mode(_merge, result_json.merged_to_json, result_json.merged_from_json, _put_merged),
 }
 """By the name that stands in the database."""
 

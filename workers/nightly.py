@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from db.corpus import corpus
 from db.life import replayable
 from db.nightly import Begin, begin_run, has_begun
 from db.nightly_records import Begun, NightlyRunRow
@@ -25,7 +27,7 @@ from fuzzer.sweep.sweep import SECOND
 from fuzzer.targets.registry import TARGETS
 from reference.profiles import PROFILES
 from workers.growing import AHEAD, works_ahead
-from workers.modes import RANDOM, REPLAY, SWEEP, replay_arguments, sweep_arguments
+from workers.modes import GUIDED, MERGE, RANDOM, REPLAY, SWEEP, merge_arguments, replay_arguments, sweep_arguments
 from workers.sweeping import SweepSettings, key_of, new_campaign, works_of
 from workers.timetable import Entry, Option, number, some_of
 
@@ -78,15 +80,15 @@ def _sweep_settings(target: str, core: str, options: Options) -> SweepSettings:
     )
 
 
-def _fuzz(engine: Engine, options: Options) -> Begin:
-    """A campaign of random cases with a seed of its own, until its cases have run or its hours are over, whichever is first."""
+def _fuzz(engine: Engine, options: Options, mode: str = RANDOM) -> Begin:
+    """A campaign of a mode with a seed of its own, until its cases have run or its hours are over, whichever is first."""
     cases, hours = options["cases"], options["hours"]
     if cases is None and hours is None:
         hours = 1.0
 
     def begin(connection: Connection, at: datetime) -> Begun:
         until = None if hours is None else (at + timedelta(hours=hours)).isoformat()
-        arguments = {"cases": cases, "cores": list(options["cores"]), "cluster": True, "mode": RANDOM, "until": until}
+        arguments = {"cases": cases, "cores": list(options["cores"]), "cluster": True, "mode": mode, "until": until}
         new = NewCampaign(
             targets=tuple(options["targets"] or GENERATORS),
             core=", ".join(options["cores"]),
@@ -99,6 +101,25 @@ def _fuzz(engine: Engine, options: Options) -> Begin:
         return Begun([put_planned(connection, new, works_ahead(new, range(AHEAD)), at)])
 
     return begin
+
+
+def _merge(engine: Engine, options: Options) -> Begin:
+    """The corpus of each target that has one made smaller, as by `entryfuzz corpus merge`."""
+    cores = tuple(options["cores"])
+    targets = [target for target in options["targets"] or GENERATORS if corpus(engine, target)]
+    if not targets:
+        return lambda connection, at: Begun(outcome="nothing to do: there is no corpus")
+    new = NewCampaign(
+        targets=tuple(targets),
+        core=", ".join(cores),
+        core_version=", ".join(_version(core) for core in cores),
+        profiles=(),
+        seed=0,
+        slice_cases=0,
+        arguments={"mode": MERGE, "cluster": True, "cores": list(cores)},
+    )
+    works = [merge_arguments(number, target, cores) for number, target in enumerate(targets)]
+    return lambda connection, at: Begun([put_planned(connection, new, works, at)])
 
 
 def _replay(engine: Engine, options: Options) -> Begin:
@@ -155,19 +176,19 @@ def _depth(value: Any) -> str:
 _CORES = Option(some_of(lambda: CORES), [DEFAULT_CORE])
 _PROFILES = Option(some_of(lambda: PROFILES))
 
+_FUZZ = {
+    "targets": Option(some_of(lambda: GENERATORS)),
+    "profiles": _PROFILES,
+    "cores": _CORES,
+    "hours": Option(number(0.001, whole=False)),
+    "cases": Option(number(1)),
+}
+
 JOBS: Mapping[str, Job] = {
     "sweep": Job({"targets": Option(some_of(lambda: TARGETS)), "profiles": _PROFILES, "cores": _CORES, "depth": Option(_depth, 1)}, _sweep),
-    "fuzz": Job(
-        {
-            "targets": Option(some_of(lambda: GENERATORS)),
-            "profiles": _PROFILES,
-            "cores": _CORES,
-            "hours": Option(number(0.001, whole=False)),
-            "cases": Option(number(1)),
-            "slice_cases": Option(number(1), 20_000),
-        },
-        _fuzz,
-    ),
+    "fuzz": Job(_FUZZ | {"slice_cases": Option(number(1), 20_000)}, _fuzz),
+    "guided": Job(_FUZZ | {"slice_cases": Option(number(1), 10_000)}, partial(_fuzz, mode=GUIDED)),
+    "corpus-merge": Job({"targets": Option(some_of(lambda: GENERATORS)), "cores": _CORES}, _merge),
     "replay": Job({"cores": Option(some_of(lambda: CORES)), "cases": Option(number(1), 500)}, _replay),
     "retention": Job({"examples": Option(number(1), 20), "days": Option(number(1), 30)}, _retention),
 }

@@ -49,6 +49,7 @@ def tell_nobody(report: Report) -> None:
 
 def finished(outcome: str, result: Measured) -> Report:
     """The report on a slice that was run to its end: of one that is no campaign's, only how many cases it ran."""
+    result = getattr(result, "found", result)  # of a sweep or a guided slice, the part that is a campaign's
     if not isinstance(result, SliceResult):
         return Report(outcome, result.cases)
     found = tuple(sorted(bucket_id(signature) for signature in result.hits))

@@ -8,6 +8,8 @@ from typing import Any
 from db.life_records import ReplayedCase, ReplayFound
 from db.records import NewBucket, NewCase, NewFinding, SliceResult
 from db.sweep_records import PathFound, SweptPath
+from workers.guided import GuidedResult
+from workers.merging import Merged
 
 
 def to_json(result: SliceResult) -> dict[str, Any]:
@@ -33,6 +35,26 @@ def path_to_json(result: PathFound) -> dict[str, Any]:
 def path_from_json(value: dict[str, Any]) -> PathFound:
     """What `path_to_json` was given; errors as above."""
     return PathFound(SweptPath(**value["path"]), from_json(value["found"]))
+
+
+def guided_to_json(result: GuidedResult) -> dict[str, Any]:
+    """The same for a guided slice."""
+    return {"found": to_json(result.found), "target": result.target, "corpus": [data.hex() for data in result.corpus]}
+
+
+def guided_from_json(value: dict[str, Any]) -> GuidedResult:
+    """What `guided_to_json` was given; errors as above."""
+    return GuidedResult(from_json(value["found"]), value["target"], tuple(bytes.fromhex(data) for data in value["corpus"]))
+
+
+def merged_to_json(result: Merged) -> dict[str, Any]:
+    """The same for a corpus that was made smaller."""
+    return asdict(result)
+
+
+def merged_from_json(value: dict[str, Any]) -> Merged:
+    """What `merged_to_json` was given; errors as above."""
+    return Merged(**value | {"dropped": tuple(value["dropped"])})
 
 
 def replay_to_json(result: ReplayFound) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from entryfuzz.commands.options import (
     config_option,
     database_option,
     json_option,
+    mode_option,
     redis_option,
     watched_options,
 )
@@ -45,6 +46,7 @@ _SLICE_CASES = 20_000
     show_default=True,
     help="Cases that a worker runs at once: best about two minutes' worth.",
 )
+@mode_option
 @database_option
 @json_option
 def enqueue(
@@ -55,6 +57,7 @@ def enqueue(
     cases: int | None,
     forever: bool,
     slice_cases: int,
+    mode: str,
     database: str,
     as_json: bool,
 ) -> None:
@@ -76,6 +79,7 @@ def enqueue(
         seed=secrets.randbits(_SEED_BITS) if seed is None else seed,
         cases=cases,
         slice_cases=slice_cases,
+        mode=mode,
     )
     campaign = enqueue_campaign(database, order)
     if as_json:

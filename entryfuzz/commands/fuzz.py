@@ -6,7 +6,7 @@ import secrets
 
 import click
 
-from entryfuzz.commands.options import CORE, DEFAULT_CORE, MODE, PROFILE, TARGET, database_option, json_option
+from entryfuzz.commands.options import CORE, DEFAULT_CORE, PROFILE, TARGET, database_option, json_option, mode_option
 
 DEFAULT_SECONDS = 60.0
 _SEED_BITS = 32
@@ -31,13 +31,7 @@ _SEED_BITS = 32
 @click.option(
     "--profile", "profiles", type=PROFILE, multiple=True, metavar="PROFILE", help="A CPU profile; may be given again. All if left out."
 )
-@click.option(
-    "--mode",
-    type=MODE,
-    default="random",
-    show_default=True,
-    help="random: every case from the seed alone. guided: cases that reach something new are kept and changed further.",
-)
+@mode_option
 @database_option
 @json_option
 def fuzz(

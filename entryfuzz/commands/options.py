@@ -122,3 +122,11 @@ MODE = Name("mode", _modes)
 AREA = Name("area", _areas)
 KIND = Name("kind", _kinds)
 VERDICT = Name("verdict", _verdicts)
+
+mode_option = click.option(
+    "--mode",
+    type=MODE,
+    default="random",
+    show_default=True,
+    help="random: every case from the seed alone. guided: cases that reach something new are kept and changed further.",
+)

@@ -20,12 +20,15 @@ import workers.modes
 import workers.pool
 from db import work
 from db.cluster import see_worker, status
+from db.corpus import corpus
 from db.engine import open_database
 from db.errors import DatabaseError
-from db.queries import buckets, campaign_buckets
+from db.queries import buckets, campaign_buckets, campaign_totals, campaigns
+from db.records import NewCampaign
 from db.work_records import Claim, Held, Measured, NewWork
 from workers.jobs import LeaseLost, Site, run_slice
 from workers.local import Settings, run_campaign
+from workers.modes import merge_arguments
 from workers.report import Report
 from workers.spool import store_kept
 
@@ -59,6 +62,30 @@ def test_the_jobs_of_a_campaign_find_what_the_local_campaign_finds(engine: Engin
     assert states(engine) == [("done", 1)] * 3
     assert {row.id: row.hits for row in campaign_buckets(engine, campaign)} == {row.id: row.hits for row in local.buckets}
     assert status(engine).workers[0].cases == 100
+
+
+def test_guided_slices_share_a_corpus_and_a_merge_makes_it_smaller(engine: Engine, site: Site) -> None:
+    arguments = {"cases": 600, "cores": ["unicorn"], "mode": "guided"}
+    campaign = a_cluster_campaign(engine, cases=600, slice_cases=300, arguments=arguments)
+
+    run_slice(site, campaign, 0)
+    first = {row.digest for row in corpus(engine, "snippets")}
+    run_slice(site, campaign, 1)
+    both = {row.digest for row in corpus(engine, "snippets")}
+    merge = work.start_planned(engine, a_campaign_row(engine, campaign), [merge_arguments(0, "snippets", ("unicorn",))])
+    run_slice(site, merge, 0)
+
+    assert states(engine) == [("done", 1)] * 3
+    assert first < both
+    assert 0 < len(corpus(engine, "snippets")) < len(both)
+    assert campaign_totals(engine, campaign).cases == 600
+    assert campaign_buckets(engine, campaign)
+
+
+def a_campaign_row(engine: Engine, campaign: int) -> NewCampaign:
+    """Another campaign like that one."""
+    row = next(each for each in campaigns(engine) if each.id == campaign)
+    return NewCampaign(row.targets, row.core, row.core_version, row.profiles, row.seed, row.slice_cases, row.arguments)
 
 
 def test_a_job_whose_slice_is_done_does_nothing(engine: Engine, site: Site) -> None:
@@ -96,7 +123,7 @@ def test_an_unknown_mode_is_given_back_with_the_modes_there_are(engine: Engine, 
 
     run_slice(site, campaign, 7)
 
-    assert work.planned(engine)[-1].reason == "UnknownMode: no mode dreamt; this program knows random, sweep, replay: update the worker"
+    assert work.planned(engine)[-1].reason == "UnknownMode: no mode dreamt; this program knows random, guided, sweep, replay, corpus-merge: update the worker"
 
 
 def test_a_bug_of_ours_is_raised_and_the_slice_given_back(engine: Engine, site: Site) -> None:

@@ -21,6 +21,8 @@ from db.sweep_records import PathFound, SweptPath
 from db.sweeps import put_sweep
 from db.transactions import reading, writing
 from db.work_records import Held, Measured
+from workers.guided import GuidedResult
+from workers.merging import Merged
 from workers.modes import MODES, mode
 from workers.spool import keep, store_kept
 
@@ -28,7 +30,9 @@ PATH = SweptPath(0, "int3-from-user", "intel", "00ff", 3, {"nmi": "ddx"}, 3, 0, 
 CASE = a_result().findings[0].case.digest
 RESULTS: dict[str, Measured] = {
     "random": a_result(),
+    "guided": GuidedResult(a_result(), "linux4", (b"\x01", b"\x02")),
     "sweep": PathFound(PATH, a_result()),
+    "corpus-merge": Merged(0, 3, 0.5, ("00ff",)),
     "replay": ReplayFound(0, "unicorn", "3.0", 0.5, 0, [ReplayedCase(bucket_id("gs"), CASE, "")]),
 }
 every_mode = pytest.mark.parametrize("name", MODES)
@@ -54,7 +58,7 @@ def leased(engine: Engine) -> Held:
 
 def stored(engine: Engine) -> dict[str, int]:
     """How many rows there are of everything that a result can add to, and the status of the bucket."""
-    tables = ("slice", "bucket", "bucket_hits", "sweep_path", "bucket_replay", "status_change")
+    tables = ("slice", "bucket", "bucket_hits", "sweep_path", "bucket_replay", "status_change", "corpus")
     with reading(engine) as connection:
         return {name: connection.execute(select(func.count()).select_from(Base.metadata.tables[name])).scalar_one() for name in tables}
 

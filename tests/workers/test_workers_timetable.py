@@ -75,7 +75,7 @@ GOOD = '[[nightly]]\nname = "a"\nat = "02:00"\njob = "sweep"\n'
         (GOOD.replace("02:00", "0 0 2 * * *"), "entryfuzz.toml: [[nightly]] 1: at: '0 0 2 * * *' is no time; "),
         (
             GOOD.replace('"sweep"', '"sleep"'),
-            "entryfuzz.toml: [[nightly]] 1: job: there is no 'sleep'; known: sweep, fuzz, replay, retention",
+            "entryfuzz.toml: [[nightly]] 1: job: there is no 'sleep'; known: sweep, fuzz, guided, corpus-merge, replay, retention",
         ),
         (GOOD + "hours = 2\n", "entryfuzz.toml: [[nightly]] 1: hours: the job sweep has no such option; known: targets, "),
         (
