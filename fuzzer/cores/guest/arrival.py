@@ -7,6 +7,7 @@ needs no more than its boundary; for others the way to the event is walked (`wal
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from fuzzer.cores.guest.job import Job, Patch
 from fuzzer.cores.guest.memory import Result
 from fuzzer.cores.guest.paging import entry_of
+from fuzzer.cores.guest.watch import Watch
 from fuzzer.targets.tables import USER_CR3_BIT
 from reference.image import PAGE
 
@@ -30,12 +32,21 @@ def screened(job: Job) -> Job:
     return replace(job, events=(), way=replace(job.way, patches=patches))
 
 
-def _looked_at(job: Job) -> set[tuple[int, int]]:
+def _looked_at(job: Job) -> frozenset[tuple[int, int]]:
     """The entries that map the IDT: frame and offset."""
-    image = job.image
-    tops = (image.registers["cr3"], image.registers["cr3"] ^ USER_CR3_BIT)
-    places = (entry_of(image.pages, top, image.registers["idtr_base"]) for top in tops)
-    return {divmod(place, PAGE) for place in places if place is not None}
+    registers = job.image.registers
+    cr3, base = registers["cr3"], registers["idtr_base"]
+    return _of_watch(job.watch, cr3, base) if job.watch.entries else _entries(job.image.pages, cr3, base)
+
+
+@lru_cache(maxsize=1024)
+def _of_watch(watch: Watch, cr3: int, base: int) -> frozenset[tuple[int, int]]:
+    return _entries(watch.tables, cr3, base)
+
+
+def _entries(pages: Mapping[int, bytes], cr3: int, base: int) -> frozenset[tuple[int, int]]:
+    places = (entry_of(pages, top, base) for top in (cr3, cr3 ^ USER_CR3_BIT))
+    return frozenset(divmod(place, PAGE) for place in places if place is not None)
 
 
 def is_plain(screen: Job, result: Result) -> bool:

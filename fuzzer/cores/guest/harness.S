@@ -511,10 +511,7 @@ quiet:
         jnz     1b
         xorl    %eax, %eax
         movq    %rax, %cr8
-        movl    $APIC_EOI, %eax
-        movl    $0, (%rax)
-        movl    $0, (%rax)
-        movl    $0, (%rax)
+        movl    $APIC_EOI, %eax                 # of the one interrupt that a case can have
         movl    $0, (%rax)
         sti
         nop

@@ -119,18 +119,21 @@ class NativeCore:
 
     def _placed(self, session: Session, jobs: Mapping[int, Job]) -> dict[int, Job | Observation]:
         """Jobs with events: each with its events at ticks, or what is observed where none of them comes."""
+        arrivals = self._arrivals(session)
         later = {number: job for number, job in jobs.items() if job.events and job.events[-1][1] > 0}
-        screens = {number: screened(job) for number, job in later.items()}
+        walked = [number for number, job in later.items() if len(job.events) > 1 or arrivals.knows(job)]
+        screens = {number: screened(later[number]) for number in later if number not in walked}
         runs = [self._stopped(screen, min(later[number].events[0][1], screen.image.limit)) for number, screen in screens.items()]
         found: dict[int, Job | Observation] = {}
-        walked = []
         for (number, screen), result in zip(screens.items(), session.results(runs), strict=True):
             job = later[number]
-            if isinstance(result, End) or len(job.events) > 1 or not is_plain(screen, result):
+            if isinstance(result, End) or not is_plain(screen, result):
                 walked.append(number)
             elif (seen := see(screen, result)).end is not None or seen.halted:
                 found[number] = observation(screen, result)
-        found.update(zip(walked, self._arrivals(session).placed([later[number] for number in walked]), strict=True))
+            else:
+                arrivals.note_plain(job, job.events[0][1])
+        found.update(zip(walked, arrivals.placed([later[number] for number in walked]), strict=True))
         return found
 
     def _arrivals(self, session: Session) -> Arrivals:

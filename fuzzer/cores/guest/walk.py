@@ -58,9 +58,17 @@ class Arrivals:
                     begun[number] = way.ticks[: boundary + 1]
         return placed
 
+    def knows(self, job: Job) -> bool:
+        """Whether the tick of its first event is known."""
+        way = self._known.get(_key(replace(job, events=())))
+        return way is not None and not way.lacks(job.events[0][1])
+
+    def note_plain(self, job: Job, boundary: int) -> None:
+        """Remember that up to this boundary, ticks of the job without its events are boundaries."""
+        self._way(replace(job, events=()), []).note_plain(boundary)
+
     def _way(self, job: Job, begun: list[int]) -> _Way:
-        image = job.image
-        key = (image.profile.name, job.save, job.loaded, job.events, tuple(map(id, image.pages.values())))
+        key = _key(job)
         way = self._known.pop(key, None) or _Way(job, begun)
         self._known[key] = way
         if len(self._known) > _REMEMBERED:
@@ -86,6 +94,11 @@ class Arrivals:
         return {tick: _seen(way.job, result) for tick, result in zip(ticks, results, strict=True)}
 
 
+def _key(job: Job) -> tuple[object, ...]:
+    """Equal for jobs that take the same way; the pages have to be kept for as long as it is used."""
+    return job.image.profile.name, job.save, job.loaded, job.events, *map(id, job.image.pages.values())
+
+
 class _Way:
     """A run, as far as it has been looked at: the tick of each boundary. `begun` are those up to its last event."""
 
@@ -100,6 +113,11 @@ class _Way:
     def lacks(self, boundary: int) -> bool:
         """Whether more has to be looked at before the tick of a boundary is known, or that it has none."""
         return len(self.ticks) <= boundary and not self._ended
+
+    def note_plain(self, boundary: int) -> None:
+        """Each boundary up to this one is a tick."""
+        if self.lacks(boundary):
+            self.ticks = list(range(boundary + 1))
 
     def doubtful(self, notes: _Notes) -> list[int]:
         """Ticks to be looked at closely: the beginning, the end, and where more may have happened than one instruction."""
