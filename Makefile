@@ -41,7 +41,7 @@ bench: $(READY) ## measure cases per second
 	$(BIN)/entryfuzz bench $(ARGS)
 
 chaos: $(READY) ## do a campaign on a cluster that everything happens to (docs/chaos.md; needs Redis and PostgreSQL)
-	PYTHONPATH=tests $(BIN)/python tests/chaos/chaos.py $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/chaos/chaos.py $(ARGS)
 
 clean: ## remove .venv, caches and build output; databases stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov
