@@ -31,7 +31,7 @@ from db.work import DONE, FAILED
 
 SLICE_CASES = 250
 """Those of `entryfuzz fuzz`, so that both campaigns have the same slices."""
-SLICES_PER_FAULT = 2
+SLICES_PER_FAULT = 1
 PAUSE_SECONDS = 0.01
 TARGET = "snippets"
 PATIENCE = 600.0
