@@ -78,8 +78,8 @@ class Chaos:
         self._count(fault)
 
     def postgres(self, fault: Fault) -> None:
-        """PostgreSQL away for some seconds."""
-        self.cluster.postgres.stop()
+        """PostgreSQL away for some seconds, after a shutdown or, as after a crash, without one."""
+        self.cluster.postgres.stop(self.random.choice((signal.SIGINT, signal.SIGQUIT)))
         time.sleep(self.random.uniform(1, 8))
         self.cluster.postgres.start()
         self._count(fault)
@@ -151,8 +151,8 @@ FAULTS: dict[str, Callable[[Chaos, Fault], None]] = {
     "postgres": Chaos.postgres,
     "scheduler": Chaos.scheduler,
 }
-_ONCE = ("outage", "disk")
-"""They last for long, and come once."""
+_ONCE = ("outage", "disk", "scheduler")
+"""The first two last for long, the third does little harm: they come once."""
 
 
 def plan(random: Random, count: int) -> list[Fault]:
