@@ -84,7 +84,7 @@ def work(database: str, redis: str, name: str | None, spool: Path, lease: float,
 def schedule(database: str, redis: str) -> None:
     """Be the scheduler until a signal asks to stop."""
     from db.engine import open_when_up
-    from workers.queue import connect, queue
+    from workers.queue import connect_when_up, queue
     from workers.scheduler import keep_going
 
     _log_to_stderr()
@@ -93,7 +93,7 @@ def schedule(database: str, redis: str) -> None:
         signal.signal(each, lambda *_: stop.set())
     engine = open_when_up(database, _SERVER_SECONDS)
     # It comes round every few seconds, so its client need not be patient.
-    connection = connect(redis, tries=3)
+    connection = connect_when_up(redis, _SERVER_SECONDS, tries=3)
     try:
         keep_going(engine, queue(connection), stop)
     finally:

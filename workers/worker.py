@@ -23,7 +23,7 @@ from db.errors import DatabaseError
 from fuzzer.cores.parent import die_with
 from workers import spool
 from workers.jobs import OUTAGE_SECONDS, Site, run_slice
-from workers.queue import QUEUE, RUN_SLICE, allowing, connect
+from workers.queue import QUEUE, RUN_SLICE, allowing, connect_when_up
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class SliceWorker(Worker):
             [QUEUE],
             # Of its own: Redis remembers the name of a worker that was killed for a while, and refuses it to the next one.
             name=f"{site.worker}-{os.urandom(3).hex()}",
-            connection=connect(redis),
+            connection=connect_when_up(redis, OUTAGE_SECONDS),
             job_class=allowing({RUN_SLICE: partial(run_slice, site)}),
             serializer=JSONSerializer,
             worker_ttl=TTL_SECONDS,
@@ -84,7 +84,7 @@ class SliceWorker(Worker):
 def run_worker(site: Site, redis: str, *, burst: bool = False) -> bool:
     """Work until a signal asks to stop, or with `burst` until the queue is empty; False if it ended otherwise.
 
-    DatabaseError, QueueError: one of the two servers is not there at the start.
+    DatabaseError, QueueError: one of the two servers is not there at the start, nor within a minute.
     """
     engine = open_when_up(site.database, OUTAGE_SECONDS)
     try:
