@@ -82,6 +82,7 @@ def run(wanted: Plan, folder: Path) -> dict[str, Any]:
         "not_done": +undone,
         "seed": wanted.seed,
         "kinds": dict(sorted(chaos.done.items())),
+        "missed": chaos.missed,
         "buckets_differ": len(bucket_names(found) ^ bucket_names(expected)),
         "most_attempts": max((row.attempt for row in rows), default=0),
         "ended_by_themselves": {name: service.ended for name, service in made.services.items() if service.ended},
@@ -165,7 +166,7 @@ def done(made: Cluster) -> int:
 def failed(told: dict[str, Any], wanted: Plan) -> bool:
     """Whether the run shows a fault of the program, or was none."""
     wrong = told["lost"] or told["double_counted"] or told["ran_twice_at_once"] or told["not_done"]
-    return bool(wrong) or told["faults"] < wanted.faults or not all(told["hits"].values())
+    return bool(wrong or told["missed"] or told["faults"] < wanted.faults) or not all(told["hits"].values())
 
 
 def say(text: str) -> None:

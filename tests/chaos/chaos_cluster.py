@@ -167,12 +167,14 @@ def _spool(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_room(folder: Path) -> Iterator[str]:
-    """Nothing can be written into the folder meanwhile: its disk is full, or, where that is not to be had, it cannot be written."""
+def no_room(folder: Path) -> Iterator[None]:
+    """Nothing can be written into the folder meanwhile: its disk is full, or, where that is not to be had, it is no folder."""
     if not os.path.ismount(folder):
-        folder.chmod(0o500)
-        yield "no permission"
-        folder.chmod(0o700)
+        aside = folder.rename(folder.with_suffix(".aside"))
+        folder.touch()
+        yield
+        folder.unlink()
+        aside.rename(folder)
         return
     filler = folder / "filler"
     with open(filler, "wb", buffering=0) as file:
@@ -182,7 +184,7 @@ def no_room(folder: Path) -> Iterator[str]:
         except OSError as full:
             if full.errno != errno.ENOSPC:
                 raise
-    yield "full disk"
+    yield
     filler.unlink()
 
 

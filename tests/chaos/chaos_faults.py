@@ -11,7 +11,7 @@ from random import Random
 
 import psutil
 from chaos_audit import HANG, runs
-from chaos_cluster import WORKERS, Cluster, no_room, wait_until
+from chaos_cluster import LEASE, WORKERS, Cluster, no_room, wait_until
 from redis import Redis
 
 from db.work import LEASED, MOST_ATTEMPTS
@@ -21,6 +21,7 @@ LATEST = 0.85
 """The last faults come while this part of the slices is done: after the end there is nothing left to disturb."""
 LOST_SPOOL = "lost, so it will be run again"
 VICTIM_SECONDS = 30.0
+DISK_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,16 @@ class Chaos:
     def __init__(self, cluster: Cluster, random: Random) -> None:
         self.cluster, self.random = cluster, random
         self.done: Counter[str] = Counter()
+        self.missed: list[str] = []
+        """Faults that found no victim."""
 
     def do(self, fault: Fault) -> None:
         """One fault, to its end: a server that was stopped is there again."""
         time.sleep(fault.delay)
+        before = self.done.total()
         FAULTS[fault.kind](self, fault)
+        if self.done.total() == before:
+            self.missed.append(fault.kind)
 
     def worker(self, fault: Fault) -> None:
         """SIGKILL of a worker."""
@@ -97,12 +103,20 @@ class Chaos:
 
     def disk(self, fault: Fault) -> None:
         """No room in the spool folder while PostgreSQL is away, until a result was lost by it."""
+        for _ in range(DISK_TRIES):
+            if self._loses_a_result():
+                self.done["full disk"] += 1
+                return
+
+    def _loses_a_result(self) -> bool:
+        """Once; what is not at work when PostgreSQL goes has nothing to lose, and what hangs stops when its lease ends."""
+        wait_until(lambda: any(self._engine(name) for name in WORKERS), VICTIM_SECONDS)
         said = self.cluster.log().count(LOST_SPOOL)
-        with no_room(self.cluster.spool) as how:
+        with no_room(self.cluster.spool):
             self.cluster.postgres.stop()
-            if wait_until(lambda: self.cluster.log().count(LOST_SPOOL) > said, 2 * VICTIM_SECONDS):
-                self.done[how] += 1
+            lost = wait_until(lambda: self.cluster.log().count(LOST_SPOOL) > said, LEASE)
         self.cluster.postgres.start()
+        return lost
 
     def _kill(self, fault: Fault, of: Callable[[str], psutil.Process | None]) -> None:
         """Kill a process of the fault's worker once there is one, or of the other worker."""

@@ -16,8 +16,14 @@ from chaos_faults import FAULTS, plan
 from chaos_reckoning import Reckoning, missing
 from servers import Server
 
+from db.records import SliceResult
+from db.work_records import Held
+from workers.spool import keep
+
 FAULTS_IN_SHORT = 8
 SEED = 2
+HELD = Held(1, 2, 1, "worker")
+RESULT = SliceResult(2, 0, 0.0, {}, {}, 0, {}, [])
 HOLDING = """
 import sys, time
 from pathlib import Path
@@ -83,12 +89,15 @@ def test_a_plan_has_every_kind_of_fault_and_is_the_same_each_time(seed: int) -> 
     assert faults == plan(Random(seed), 24)
 
 
-def test_where_there_is_no_room_nothing_can_be_written(tmp_path: Path) -> None:
-    with no_room(tmp_path):
-        mode = tmp_path.stat().st_mode
+def test_where_there_is_no_room_no_result_can_be_kept(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "slice-1-1-1.json").touch()
 
-    assert mode & 0o222 == 0
-    assert tmp_path.stat().st_mode & 0o200
+    with no_room(spool), pytest.raises(OSError, match="spool"):
+        keep(spool, HELD, RESULT)
+
+    assert [file.name for file in spool.iterdir()] == ["slice-1-1-1.json"]
 
 
 @pytest.mark.slow
