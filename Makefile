@@ -1,5 +1,5 @@
 # The chores. Everything lives in .venv; the machine needs make and Python 3.11 to 3.13 with its venv module, nothing else.
-# Another Python: make setup PYTHON=python3.13. More options for fuzz, test and bench: make fuzz ARGS="--seed 7 --target linux4".
+# Another Python: make setup PYTHON=python3.13. More options for fuzz, test, bench and chaos: make fuzz ARGS="--seed 7 --target linux4".
 
 PYTHON ?= python3
 ARGS ?=
@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fuzz test check coverage format docs bench clean local-images compose-test
+.PHONY: help setup fuzz test check coverage format docs bench chaos clean local-images compose-test
 
 help: ## list the chores
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 - \2/p' Makefile
@@ -45,6 +45,9 @@ local-images: ## build every image of docker-compose.yml from Debian packages, w
 
 compose-test: ## start docker-compose.yml from nothing, run a campaign in it, read what it found (needs a Docker engine)
 	deploy/compose-test
+
+chaos: $(READY) ## do a campaign on a cluster that everything happens to (docs/chaos.md; needs Redis and PostgreSQL)
+	PYTHONPATH=.:tests $(BIN)/python tests/chaos/chaos.py $(ARGS)
 
 clean: ## remove .venv, caches and build output; databases stay
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov

@@ -120,7 +120,7 @@ def schedule(database: str, redis: str, config: Path | None, webhook: str | None
     """Be the scheduler, with the jobs of a timetable or without, until a signal asks to stop."""
     from db.engine import open_when_up
     from entryfuzz.nightly import timetable
-    from workers.queue import connect, queue
+    from workers.queue import connect_when_up, queue
     from workers.scheduler import keep_going
     from workers.webhook import telling
 
@@ -131,7 +131,7 @@ def schedule(database: str, redis: str, config: Path | None, webhook: str | None
         signal.signal(each, lambda *_: stop.set())
     engine = open_when_up(database, _SERVER_SECONDS)
     # It comes round every few seconds, so its client need not be patient.
-    connection = connect(redis, tries=3)
+    connection = connect_when_up(redis, _SERVER_SECONDS, tries=3)
     try:
         slices = queue(connection)
         with telling(engine, webhook):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -26,6 +27,7 @@ PATIENT = 200
 CLAIM_SECONDS = 30
 """A job that was taken out of the queue has claimed its slice after this time, or never will."""
 _SECONDS_KEPT = 600
+WAIT_SECONDS = 0.5
 
 
 class QueueError(Exception):
@@ -69,10 +71,23 @@ def connect(url: str, *, tries: int = PATIENT) -> Redis:
     try:
         hasty.ping()
     except RedisError as error:
-        raise QueueError(f"{_place(hasty)}: {' '.join(str(error).split())}; check that Redis runs and that the URL is right") from None
+        raise QueueError(f"{_place(hasty)}: {' '.join(str(error).split())}; check that Redis runs and that the URL is right") from error
     finally:
         hasty.close()
     return Redis.from_url(url, socket_connect_timeout=5, health_check_interval=30, retry=Retry(ExponentialBackoff(cap=2, base=0.1), tries))
+
+
+def connect_when_up(url: str, seconds: float, *, tries: int = PATIENT) -> Redis:
+    """The same, waiting up to some seconds for a Redis that does not answer yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return connect(url, tries=tries)
+        except QueueError as error:
+            # A URL that is wrong stays wrong; only what the client met on its way can change.
+            if not isinstance(error.__cause__, RedisError) or time.monotonic() > deadline:
+                raise
+            time.sleep(WAIT_SECONDS)
 
 
 def _place(client: Redis) -> str:

@@ -24,7 +24,7 @@ from fuzzer.cores.parent import die_with
 from workers import spool
 from workers.about import about
 from workers.jobs import OUTAGE_SECONDS, Site, run_slice
-from workers.queue import QUEUE, RUN_SLICE, allowing, connect
+from workers.queue import QUEUE, RUN_SLICE, allowing, connect_when_up
 from workers.report import Report
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class SliceWorker(Worker):
             [QUEUE],
             # Of its own: Redis remembers the name of a worker that was killed for a while, and refuses it to the next one.
             name=f"{site.worker}-{os.urandom(3).hex()}",
-            connection=connect(redis),
+            connection=connect_when_up(redis, OUTAGE_SECONDS),
             job_class=allowing({RUN_SLICE: partial(run_slice, site)}),
             serializer=JSONSerializer,
             worker_ttl=TTL_SECONDS,
@@ -91,7 +91,7 @@ class SliceWorker(Worker):
 def run_worker(site: Site, redis: str, *, burst: bool = False) -> bool:
     """Work until a signal asks to stop, or with `burst` until the queue is empty; False if it ended otherwise.
 
-    DatabaseError, QueueError: one of the two servers is not there at the start.
+    DatabaseError, QueueError: one of the two servers is not there at the start, nor within a minute.
     """
     with about(worker=site.worker):
         return _run_worker(site, redis, burst)

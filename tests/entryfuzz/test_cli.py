@@ -42,10 +42,8 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
         (("enqueue", "--target", "snippets"), "say when to stop: --cases N, or --forever"),
         (("enqueue", "--cases", "5", "--forever"), "say when to stop: --cases N, or --forever"),
         (("enqueue", "--forever", "--slice-cases", "0"), "0 is not in the range"),
-        (("worker", "--redis", "redis://user:secret@localhost:1/0"), "redis://localhost:1/0: Error 111"),
         (("worker", "--redis", "localhost"), "not a Redis URL"),
         (("worker", "--spool", "/proc/spool"), "/proc/spool: "),
-        (("scheduler", "--redis", "redis://localhost:1/0"), "check that Redis runs and that the URL is right"),
         (("status", "--db", "nothing.db"), "nothing.db: there is no such database"),
         (("status", "--watch", "--json"), "give one"),
         (("db", "upgrade", "--db", "mysql://host/name"), "databases of this kind are not supported"),
@@ -55,6 +53,22 @@ print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_2(entryfuzz: Entryfuzz, arguments: tuple[str, ...], message: str) -> None:
     ran = entryfuzz(*arguments)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+    assert "secret" not in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [("worker", "redis://localhost:1/0: Error 111"), ("scheduler", "check that Redis runs and that the URL is right")],
+)
+def test_a_redis_that_stays_away_is_a_mistake(entryfuzz: Entryfuzz, monkeypatch: pytest.MonkeyPatch, command: str, message: str) -> None:
+    for patience in ("workers.worker.OUTAGE_SECONDS", "entryfuzz.cluster._SERVER_SECONDS"):
+        monkeypatch.setattr(patience, 0.0)
+
+    ran = entryfuzz(command, "--redis", "redis://user:secret@localhost:1/0")
 
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err

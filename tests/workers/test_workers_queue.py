@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from cluster_builders import a_cluster_campaign
@@ -11,10 +14,11 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from servers import redis_server
 from sqlalchemy import Engine
 
 from db.work import claim, expire, planned
-from workers.queue import CLAIM_SECONDS, RUN_SLICE, QueueError, allowing, connect, enqueue_missing
+from workers.queue import CLAIM_SECONDS, RUN_SLICE, QueueError, allowing, connect, connect_when_up, enqueue_missing
 
 
 def work_off(slices: Queue, done: list[tuple[object, ...]]) -> None:
@@ -137,3 +141,28 @@ def test_a_redis_that_is_not_there_is_one_line_without_the_password(url: str, sa
     assert str(refused.value).startswith(said)
     assert "\n" not in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_a_redis_that_comes_up_late_is_waited_for() -> None:
+    late = redis_server()
+    starting = Timer(1.5, late.start)
+    starting.start()
+    try:
+        client = connect_when_up(late.url, 30)
+        assert client.ping()
+        client.close()
+    finally:
+        starting.join()
+        late.stop()
+        shutil.rmtree(late.folder)
+
+
+def test_a_redis_that_stays_away_and_a_url_that_is_none_are_not_waited_for() -> None:
+    begun = time.monotonic()
+
+    with pytest.raises(QueueError, match="check that Redis runs"):
+        connect_when_up("redis://localhost:1/0", 0.5)
+    with pytest.raises(QueueError, match="not a Redis URL"):
+        connect_when_up("localhost", 600)
+
+    assert time.monotonic() - begun < 60
