@@ -69,7 +69,7 @@ def test_a_job_that_is_run_now_is_planned_and_in_the_history(entryfuzz: Entryfuz
 def test_the_example_is_a_timetable(entryfuzz: Entryfuzz, config: str) -> None:
     listed = entryfuzz("nightly", "list", "--config", str(EXAMPLES / "entryfuzz.toml"), "--json").json()
 
-    assert [row["name"] for row in listed] == ["replay", "sweep", "fuzz", "retention"]
+    assert [row["name"] for row in listed] == ["replay", "sweep", "fuzz", "guided", "corpus", "retention"]
 
 
 @pytest.mark.parametrize("command", [("nightly", "list"), ("nightly", "run", "small"), ("scheduler",)], ids=" ".join)
