@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from fuzzer.cores.guest.mailbox import MOST_EVENTS, MOST_FRAMES, REGISTERS_LOADED
-from fuzzer.cores.guest.paging import OutsideError, physical
+from fuzzer.cores.guest.paging import OutsideError
 from fuzzer.cores.guest.state import save_area
 from fuzzer.cores.guest.watch import Watch
 from reference.image import PAGE, Event, EventKind, Image
@@ -80,7 +80,7 @@ def make_job(image: Image, watch: Watch, most_events: int = MOST_EVENTS) -> Job:
         raise Unsupported(f"physical memory at or above {MOST_FRAMES * PAGE:#x}")
     registers = image.registers
     try:
-        way, save = _way_out(image), save_area(image)
+        way, save = _way_out(image, watch), save_area(image, watch)
     except OutsideError:
         raise Unsupported("the image's descriptor tables are not in its memory") from None
     loaded = struct.pack(f"<{len(REGISTERS_LOADED)}Q", *(registers[name] for name in REGISTERS_LOADED))
@@ -97,17 +97,17 @@ def _messages(events: Sequence[Event], most: int) -> tuple[tuple[int, int], ...]
     return tuple((_NMI_MESSAGE if event.kind is EventKind.NMI else event.vector, event.boundary) for event in events)
 
 
-def _way_out(image: Image) -> Way:
+def _way_out(image: Image, watch: Watch) -> Way:
     registers = image.registers
-    gate_at, gate = _stretch(image, registers["idtr_base"] + image.end_vector * _GATE, _GATE)
+    gate_at, gate = _stretch(image, watch, registers["idtr_base"] + image.end_vector * _GATE, _GATE)
     target = int.from_bytes(gate[0:2] + gate[6:12], "little")
-    handler_at, handler = _stretch(image, target & -PAGE, PAGE)
+    handler_at, handler = _stretch(image, watch, target & -PAGE, PAGE)
     return _led_out(gate_at, gate, target & -PAGE, handler_at, handler)
 
 
-def _stretch(image: Image, linear: int, size: int) -> tuple[int, bytes]:
+def _stretch(image: Image, watch: Watch, linear: int, size: int) -> tuple[int, bytes]:
     """The physical address of bytes in one page of the image, and the bytes."""
-    address = physical(image.pages, image.registers["cr3"], linear)
+    address = watch.physical(image.pages, image.registers["cr3"], linear)
     page = None if address is None else image.pages.get(address // PAGE)
     if address is None or page is None or address % PAGE + size > PAGE:
         raise OutsideError

@@ -72,7 +72,10 @@ class GuestMemory:
         self._routed, self._repeats = routed, repeats
         self._pool: dict[tuple[int, tuple[Patch, ...]], tuple[bytes, int]] = {}
         self._next = mailbox.POOL
-        self._frames: dict[int, bytes | None] = {}
+        self._pages: Mapping[int, bytes] = {}
+        self._tables: Mapping[int, bytes] = {}
+        self._patched: set[int] = set()
+        """What the last job put where: pages of its image, tables of its watch, frames with patches."""
         self._places: dict[int, int | None] = {}
         self._turn = 0
         self._install(harness)
@@ -109,15 +112,18 @@ class GuestMemory:
     def put(self, number: int, run: Run) -> bool:
         """Write the job of a number; False if there is no room for its pages, which ends the batch before it."""
         job, stop = run.job, run.stop
-        pages, patches = {**job.image.pages, **job.watch.tables}, job.way.patches
-        other = {frame: page for frame, page in pages.items() if self._frames.get(frame) is not page or frame in patches}
-        found = {frame: self._place(page, patches.get(frame, ())) for frame, page in other.items()}
+        pages, tables, patches, last = job.image.pages, job.watch.tables, job.way.patches, self._pages
+        other = {frame for frame, page in pages.items() if last.get(frame) is not page}
+        other |= patches.keys() | self._patched
+        if self._tables is not tables:
+            other |= tables.keys() | self._tables.keys()
+        found = {frame: self._place(tables.get(frame) or pages[frame], patches.get(frame, ())) for frame in sorted(other)}
         places = {frame: place for frame, place in found.items() if self._places.get(frame) != place}
         watch = self._place(job.watch.page, ()) if job.watch.entries else 0
         if watch is None or None in places.values():
             return False
-        assert len(pages) == len(self._frames) or not self._frames, "machines of another size have a guest of their own"
-        self._frames |= {frame: None if frame in patches else page for frame, page in other.items()}
+        assert len(pages) == len(last) or not last, "machines of another size have a guest of their own"
+        self._pages, self._tables, self._patched = pages, tables, set(patches)
         self._places |= places
         events = list(zip((message for message, _ in job.events), run.delays, strict=True))
         if self._routed:
@@ -147,7 +153,7 @@ class GuestMemory:
     def forget(self) -> None:
         """Empty the pool: the next job loads all of its pages."""
         self._pool.clear()
-        self._frames.clear()
+        self._pages, self._tables, self._patched = {}, {}, set()
         self._places.clear()
         self._next = mailbox.POOL
 

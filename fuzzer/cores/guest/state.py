@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 from fuzzer.cores.guest.mailbox import REGISTERS_LOADED, SAVE_BYTES, SMBASE
 from fuzzer.cores.guest.paging import read_linear
+from fuzzer.cores.guest.watch import Watch
 from reference.bits import DR6_FIXED, FIXED, MASK32
-from reference.image import REGISTERS, SEGMENTS, Image
+from reference.image import PAGE, REGISTERS, SEGMENTS, Image
 from reference.profiles import Cr0, Cr4, Efer
 
 _FIRST: Final = 0xFC00
@@ -56,6 +57,15 @@ class Hidden(NamedTuple):
 _NOTHING: Final = Hidden(0, 0, 0, 0)
 
 
+def _gdt(image: Image, watch: Watch) -> bytes:
+    """The GDT, which may go over the end of a page."""
+    base, size = image.registers["gdtr_base"], min(image.registers["gdtr_limit"], PAGE - 1) + 1
+    address = watch.physical(image.pages, image.registers["cr3"], base)
+    if address is None or address % PAGE + size > PAGE or address // PAGE not in image.pages:
+        return read_linear(image, base, size)
+    return image.pages[address // PAGE][address % PAGE : address % PAGE + size]
+
+
 @lru_cache(maxsize=2048)
 def _hidden(gdt: bytes, selectors: tuple[int, ...]) -> tuple[Hidden, ...]:
     """What ES to GS, LDTR and TR hold once they have been loaded from a GDT."""
@@ -76,10 +86,10 @@ def _load(gdt: bytes, selector: int, wide: bool) -> Hidden:
     return Hidden(selector, low >> 40 & 0xF0FF | _VALID, limit, base)
 
 
-def save_area(image: Image) -> bytes:
+def save_area(image: Image, watch: Watch) -> bytes:
     """The save area from which RSM makes the machine of `image`."""
     registers = image.registers
-    gdt = read_linear(image, registers["gdtr_base"], min(registers["gdtr_limit"], 0xFFF) + 1)
+    gdt = _gdt(image, watch)
     es, cs, ss, ds, fs, gs, ldtr, tr = _hidden(gdt, _SELECTORS_OF(registers))
     fs = Hidden(fs.selector, fs.attributes, fs.limit, registers["fs_base"])
     gs = Hidden(gs.selector, gs.attributes, gs.limit, registers["gs_base"])

@@ -67,16 +67,17 @@ class Watches:
     """The watches of the page tables that images have: most have the same."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, ...], tuple[Mapping[int, bytes], Watch]] = OrderedDict()
+        self._known: OrderedDict[tuple[object, ...], tuple[Mapping[int, bytes], Watch]] = OrderedDict()
+        """By CR3 and what the usual frames hold; with the tables of a case that are elsewhere."""
 
     def of(self, image: Image) -> Watch:
         """The watch of an image."""
         top, pages = image.registers["cr3"] & _ADDRESS, image.pages
-        key = (top, *(id(pages.get(frame)) for frame in _USUAL))
+        key = (top, *map(pages.get, _USUAL))
         known = self._known.pop(key, None)
-        if known is None or not all(pages.get(frame) is page for frame, page in known[0].items()):
+        if known is None or any(pages.get(frame) != page for frame, page in known[0].items()):
             levels, watch = _watch(pages, top)
-            known = {frame: pages[frame] for frame in levels}, watch
+            known = {frame: pages[frame] for frame in levels if frame not in _USUAL}, watch
         self._known[key] = known
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
