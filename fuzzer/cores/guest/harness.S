@@ -414,22 +414,45 @@ differs:
 show:
         movq    LOADED(,%r8,8), %rsi
         testq   %rsi, %rsi
-        jz      3f
+        jz      6f
         movq    OUT_NEXT(%rbp), %r10
         movl    %r8d, RESULT_LIST(%rbx,%r9,8)
         movl    %r10d, RESULT_LIST+4(%rbx,%r9,8)
         incl    %r9d
         addq    $4096, OUT_NEXT(%rbp)
-        pushq   %rsi
-        movq    %r8, %rsi
-        shlq    $12, %rsi
-        movq    %r10, %rdi
-        call    copy_page
         movq    %r8, %rdi
         shlq    $12, %rdi
+        cmpq    $0, REPEATS(%rbp)
+        jne     7f
+        movl    $4096 / 16, %ecx
+1:      movq    0x00(%rdi), %rax
+        movq    0x08(%rdi), %rdx
+        movq    %rax, 0x00(%r10)
+        movq    %rdx, 0x08(%r10)
+        cmpq    %rax, 0x00(%rsi)
+        jne     3f
+2:      cmpq    %rdx, 0x08(%rsi)
+        jne     4f
+5:      addq    $16, %rdi
+        addq    $16, %rsi
+        addq    $16, %r10
+        decl    %ecx
+        jnz     1b
+6:      ret
+3:      movq    0x00(%rsi), %rax
+        movq    %rax, 0x00(%rdi)
+        jmp     2b
+4:      movq    0x08(%rsi), %rdx
+        movq    %rdx, 0x08(%rdi)
+        jmp     5b
+7:      pushq   %rsi
+        pushq   %rdi
+        movq    %rdi, %rsi
+        movq    %r10, %rdi
+        call    copy_page
+        popq    %rdi
         popq    %rsi
-        call    load_page
-3:      ret
+        jmp     copy_page
 
 # Frames as they were loaded, after a run whose memory nobody wants to see; r9 counts those that were not.
 restore_all:
