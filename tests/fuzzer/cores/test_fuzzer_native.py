@@ -23,7 +23,7 @@ from reference.profiles import PROFILES
 from reference.run import run
 
 RF = 1 << 16
-SOME = {"qemu": 100, "bochs": 25}
+SOME = {"qemu": 100, "bochs": 10}
 MANY = {"qemu": 1000, "bochs": 40}
 """Cases of each target: Bochs runs some twenty a second where runs have to be stopped on the way."""
 
