@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from fuzzer.cores.guest.arrival import is_plain, screened
 from fuzzer.cores.guest.job import Job, Run, Unsupported, make_job
 from fuzzer.cores.guest.mailbox import MOST_EVENTS
 from fuzzer.cores.guest.memory import Result
 from fuzzer.cores.guest.observe import observation, see
-from fuzzer.cores.guest.recognise import Recogniser
+from fuzzer.cores.guest.recognise import Recogniser, entries
 from fuzzer.cores.guest.session import Engine, Session
-from fuzzer.cores.guest.walk import Arrivals
+from fuzzer.cores.guest.walk import TICKS_A_BOUNDARY, Arrivals
 from fuzzer.cores.guest.watch import Watches
 from reference.image import End, Image, Observation, Step
 
 _FIRST_STEPS, _MOST_STEPS = 4, 64
 """Stops of a trace that are asked for at once, at first and later: whoever reads it often has seen enough after a few."""
-_TICKS_A_BOUNDARY: Final = 4
-"""More than any engine takes on the average."""
 
 
 class Timing(Protocol):
@@ -80,9 +78,9 @@ class NativeCore:
             return  # `run` tells why
         session = self._session(image)
         (job,) = self._arrivals(session).placed([job])
-        recogniser = Recogniser(job)
+        recogniser = Recogniser(job, entries(job))
         first, count = 0, _FIRST_STEPS
-        while first <= _TICKS_A_BOUNDARY * image.limit:
+        while first <= TICKS_A_BOUNDARY * image.limit:
             for result in list(session.results([self._stopped(job, tick) for tick in range(first, first + count)])):
                 step = recogniser.step(result if isinstance(result, End) else see(job, result))
                 if step is not None:
@@ -132,7 +130,7 @@ class NativeCore:
             elif (seen := see(screen, result)).end is not None or seen.halted:
                 found[number] = observation(screen, result)
             else:
-                arrivals.note_plain(job, job.events[0][1])
+                arrivals.note_plain(job, min(job.events[0][1], job.image.limit))
         found.update(zip(walked, arrivals.placed([later[number] for number in walked]), strict=True))
         return found
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from reference.image import PAGE, Image
 
-_ADDRESS: Final = 0x000F_FFFF_FFFF_F000
+ADDRESS: Final = 0x000F_FFFF_FFFF_F000
 _PRESENT: Final = 1
 
 
@@ -18,12 +18,12 @@ class OutsideError(Exception):
 def physical(pages: Mapping[int, bytes], cr3: int, linear: int) -> int | None:
     """The physical address behind a linear one; None where nothing is mapped."""
     place = entry_of(pages, cr3, linear)
-    return None if place is None else _entry(pages[place // PAGE], place % PAGE) & _ADDRESS | linear & (PAGE - 1)
+    return None if place is None else _entry(pages[place // PAGE], place % PAGE) & ADDRESS | linear & (PAGE - 1)
 
 
 def entry_of(pages: Mapping[int, bytes], cr3: int, linear: int) -> int | None:
     """The physical address of the last page-table entry on the way to a linear address; None where nothing is mapped."""
-    table, place = cr3 & _ADDRESS, 0
+    table, place = cr3 & ADDRESS, 0
     for shift in (39, 30, 21, 12):
         page = pages.get(table // PAGE)
         if page is None:
@@ -32,7 +32,7 @@ def entry_of(pages: Mapping[int, bytes], cr3: int, linear: int) -> int | None:
         entry = _entry(page, place % PAGE)
         if not entry & _PRESENT:
             return None
-        table = entry & _ADDRESS
+        table = entry & ADDRESS
     return place
 
 

@@ -31,10 +31,11 @@ class Recogniser:
     that ends a repeated one. `retired` counts as the architecture does.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, entered: Mapping[int, Sequence[int]]) -> None:
+        """`entered` is what `entries` says of the job."""
         self._job = job
         self._handlers = _handlers(job)
-        self._entries = entries(job)
+        self._entries = entered
         self._before: Seen | None = None
         self._held: Delivery | None = None
         """A debug trap that was taken with the instruction before it, in one tick: the boundary between them is not to be seen."""

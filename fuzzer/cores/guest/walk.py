@@ -25,6 +25,8 @@ _AHEAD: Final = 32
 """Ticks that a walk goes beyond the boundary that is asked for: an engine counts a few that are no boundaries."""
 _SETTLED: Final = 2
 """Ticks after that of an event in which the engine takes it, if it can."""
+TICKS_A_BOUNDARY: Final = 4
+"""More than any engine takes on the average."""
 _REMEMBERED: Final = 256
 _NOTE: Final = struct.Struct("<4Q")
 _NOTED: Final = itemgetter("rip", "rcx", "rsp", "rflags")
@@ -78,7 +80,7 @@ class Arrivals:
     def _look(self, wanted: Sequence[tuple[_Way, int]]) -> None:
         """Look at each way until its boundary has a tick, or until the run has ended before it."""
         ahead = _AHEAD
-        while lacking := {way: boundary + ahead for way, boundary in wanted if way.lacks(boundary)}:
+        while lacking := {way: min(boundary + ahead, way.most) for way, boundary in wanted if way.lacks(boundary)}:
             walked = self._runs([(way.job, way.first, max(count - way.first, 1)) for way, count in lacking.items()])
             notes = {way: _notes(result) for way, result in zip(lacking, list(walked), strict=True)}
             close = {way: way.doubtful(notes[way]) for way in lacking}
@@ -107,6 +109,9 @@ class _Way:
         self.start = begun[-1] if begun else 0
         self.first = self.start + (_SETTLED if begun else 1)
         self.ticks = begun
+        self.most = min(TICKS_A_BOUNDARY * job.image.limit, MOST_WALK)
+        """Ticks after which the run is over, whatever it does."""
+        self._entered = entries(job)
         self._begun = begun
         self._ended = False
 
@@ -122,14 +127,14 @@ class _Way:
     def doubtful(self, notes: _Notes) -> list[int]:
         """Ticks to be looked at closely: the beginning, the end, and where more may have happened than one instruction."""
         last = self.first + len(notes) - 1
-        doubts = (self.first + number for number in _doubts(notes, entries(self.job)))
+        doubts = (self.first + number for number in _doubts(notes, self._entered))
         near = {tick + by for tick in (self.start, self.first, last, *doubts) for by in (-1, 0, 1)}
         return sorted(tick for tick in {*range(self.start, self.first), *near} if tick >= self.start)
 
     def read(self, details: _Details, count: int) -> None:
         """Find the tick of each boundary from those that were looked at closely; each of the others is the next boundary's."""
         self.ticks = list(self._begun)
-        recogniser = Recogniser(self.job)
+        recogniser = Recogniser(self.job, self._entered)
         for tick in range(self.start, max(details) + 1):
             seen = details.get(tick)
             if seen is None:
@@ -141,7 +146,7 @@ class _Way:
                 return
             if recogniser.retired == len(self.ticks):
                 self.ticks.append(tick)
-        self._ended = count >= min(4 * self.job.image.limit, MOST_WALK)
+        self._ended = count >= self.most
 
 
 def _notes(result: Result | End) -> _Notes:

@@ -14,12 +14,11 @@ from functools import lru_cache
 from typing import Final
 
 from fuzzer.cores.guest.mailbox import WATCH_CLEARED, WATCH_MOST
-from fuzzer.cores.guest.paging import physical
+from fuzzer.cores.guest.paging import ADDRESS, physical
 from fuzzer.targets.tables import CR3, REGIONS, USER_CR3_BIT
 from reference.image import PAGE, Image
 
 _PRESENT, _DIRTY, _LARGE = 1 << 0, 1 << 6, 1 << 7
-_ADDRESS: Final = 0x000F_FFFF_FFFF_F000
 _ENTRIES: Final = struct.Struct("<512Q")
 _TOP: Final = 4
 _REMEMBERED: Final = 512
@@ -48,9 +47,9 @@ class Watch:
 
     def physical(self, pages: Mapping[int, bytes], cr3: int, linear: int) -> int | None:
         """The physical address behind a linear one, in a run or at its end; None where nothing is mapped."""
-        if cr3 & _ADDRESS not in self.roots or not self.entries:
+        if cr3 & ADDRESS not in self.roots or not self.entries:
             return physical(pages, cr3, linear)
-        page = _translated(self, cr3 & _ADDRESS, linear & -PAGE)
+        page = _translated(self, cr3 & ADDRESS, linear & -PAGE)
         return None if page is None else page | linear & (PAGE - 1)
 
 
@@ -72,7 +71,7 @@ class Watches:
 
     def of(self, image: Image) -> Watch:
         """The watch of an image."""
-        top, pages = image.registers["cr3"] & _ADDRESS, image.pages
+        top, pages = image.registers["cr3"] & ADDRESS, image.pages
         key = (top, *map(pages.get, _USUAL))
         known = self._known.pop(key, None)
         if known is None or any(pages.get(frame) != page for frame, page in known[0].items()):
@@ -95,7 +94,7 @@ def _watch(pages: Mapping[int, bytes], top: int) -> tuple[dict[int, int], Watch]
     watched, dirty = [], dict.fromkeys(levels, 0)
     for frame, level in levels.items():
         for number, entry in _present(pages[frame]):
-            target = (entry & _ADDRESS) // PAGE
+            target = (entry & ADDRESS) // PAGE
             is_leaf = level == 1 and target in pages
             sound &= target not in levels if level == 1 else True
             cleared = is_leaf and bool(entry & _DIRTY)
@@ -116,7 +115,7 @@ def _walk(pages: Mapping[int, bytes], frame: int, level: int, levels: dict[int, 
         return True
     entries = [entry for _, entry in _present(pages[frame])]
     return not any(entry & _LARGE for entry in entries) and all(
-        _walk(pages, (entry & _ADDRESS) // PAGE, level - 1, levels) for entry in entries
+        _walk(pages, (entry & ADDRESS) // PAGE, level - 1, levels) for entry in entries
     )
 
 
