@@ -55,6 +55,11 @@ def corpus(engine: Engine, target: str | None = None) -> list[CorpusRow]:
         return [CorpusRow(**row._mapping) for row in connection.execute(query)]
 
 
+def corpus_cases(engine: Engine, target: str) -> tuple[bytes, ...]:
+    """The bytes of the corpus of a target, in the order of the digests."""
+    return tuple(row.data for row in corpus(engine, target))
+
+
 def drop_from_corpus(engine: Engine, digests: Collection[str]) -> None:
     """Forget cases, all or none; those that are not there change nothing."""
     with writing(engine) as connection:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from db.corpus import corpus, drop_from_corpus, save_corpus
+from db.corpus import corpus, corpus_cases, drop_from_corpus, save_corpus
 from db.engine import open_database
 from entryfuzz.database import opened
 from entryfuzz.errors import Mistake
@@ -75,16 +75,16 @@ def _read(path: Path) -> bytes | None:
 
 def merged_corpora(target: str | None, cores: tuple[str, ...], database: str) -> list[dict[str, str | int]]:
     """Make the corpus of each target smaller; a row for each with `target`, `before` and `after`."""
-    from workers.merging import merged
+    from workers.merging import dispensable
 
     for name in cores:
         find_core(name)
     done: list[dict[str, str | int]] = []
     with opened(database) as engine:
         for name in sorted({row.target for row in corpus(engine, target)}):
-            rows = corpus(engine, name)
-            note(f"merging {len(rows):,} cases of {name}")
-            kept = set(merged(name, [row.data for row in rows], cores))
-            drop_from_corpus(engine, [row.digest for row in rows if row.data not in kept])
-            done.append({"target": name, "before": len(rows), "after": sum(row.data in kept for row in rows)})
+            cases = corpus_cases(engine, name)
+            note(f"merging {len(cases):,} cases of {name}")
+            dropped = dispensable(name, cases, cores)
+            drop_from_corpus(engine, dropped)
+            done.append({"target": name, "before": len(cases), "after": len(cases) - len(dropped)})
     return done

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from db.records import CampaignRow, NewCampaign
 from db.work_records import NewWork
-from workers.guided import FRESH, GuidedSlice
+from workers.guided import plan_guided
 from workers.modes import GUIDED, RANDOM, guided_arguments, random_arguments
 from workers.slices import cut, plan
 
@@ -30,15 +30,11 @@ def _random_works(campaign: NewCampaign | CampaignRow, numbers: range) -> list[N
 
 
 def _guided_works(campaign: NewCampaign | CampaignRow, numbers: range) -> list[NewWork]:
-    """Guided slices: targets take turns, and each slice has generated cases of its own to begin with."""
-    cases, size, targets = campaign.arguments["cases"], campaign.slice_cases, campaign.targets
-    profiles, cores = tuple(campaign.profiles), tuple(campaign.arguments["cores"])
-    slices = [
-        GuidedSlice(number, targets[number % len(targets)], profiles, cores, campaign.seed, number // len(targets) * FRESH, count)
-        for number in numbers
-        if (count := size if cases is None else min(size, cases - number * size)) > 0
-    ]
-    return [guided_arguments(each) for each in slices]
+    """Guided slices."""
+    cases, cores = campaign.arguments["cases"], tuple(campaign.arguments["cores"])
+    profiles, seed, size = tuple(campaign.profiles), campaign.seed, campaign.slice_cases
+    slices = (plan_guided(campaign.targets, profiles, cores, seed, size, cases, number) for number in numbers)
+    return [guided_arguments(each) for each in slices if each is not None]
 
 
 def _nothing(campaign: NewCampaign | CampaignRow, numbers: range) -> list[NewWork]:

@@ -92,6 +92,19 @@ class GuidedSlice:
         return [*sorted(chosen), *(encode(generate(self.seed, self.target, self.profiles, number)) for number in fresh)]
 
 
+def plan_guided(
+    targets: Sequence[str], profiles: tuple[str, ...], cores: tuple[str, ...], seed: int, size: int, cases: int | None, number: int
+) -> GuidedSlice | None:
+    """Slice `number` of a campaign of so many cases, or of an endless one: targets take turns, each slice has fresh cases of its own.
+
+    It has no corpus yet; None if it comes after the end.
+    """
+    count = size if cases is None else min(size, cases - number * size)
+    if count <= 0:
+        return None
+    return GuidedSlice(number, targets[number % len(targets)], profiles, cores, seed, number // len(targets) * FRESH, count)
+
+
 @dataclass(slots=True)
 class _Running:
     """A guided slice on its way, through as many children as it takes."""

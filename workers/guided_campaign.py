@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from db.corpus import corpus, save_corpus
+from db.corpus import corpus_cases, save_corpus
 from db.records import SliceResult
-from workers.guided import FRESH, GuidedResult, GuidedSlice
+from workers.guided import GuidedResult, GuidedSlice, plan_guided
 from workers.pool import Pool
 
 if TYPE_CHECKING:
@@ -30,41 +31,21 @@ REASON = "reached something new"
 
 def guided_results(settings: Settings, engine: Engine, begun: float) -> Iterator[SliceResult]:
     """The results of slices until the budget is spent, in the order of their numbers; the corpus is stored on the way."""
-    left = settings.cases
     with Pool[GuidedResult](settings.jobs, settings.cores) as pool:
         for first in itertools.count(step=ROUND):
-            counts = _counts(left)
-            works = _round(settings, first, counts, _stored(settings, engine), begun)
-            results = sorted(pool.run(iter(works)), key=lambda result: result.found.number)
+            stored = {target: corpus_cases(engine, target) for target in settings.targets}
+            results = sorted(pool.run(_round(settings, first, stored, begun)), key=lambda result: result.number)
             if not results:
                 return
             for result in results:
                 save_corpus(engine, result.target, result.corpus, REASON)
                 yield result.found
-            left = None if left is None else left - sum(counts)
 
 
-def _counts(left: int | None) -> list[int]:
-    """Executions of the slices of the next round; the last one of a number of cases is as short as it must be."""
-    if left is None:
-        return [SLICE_EXECUTIONS] * ROUND
-    return [count for number in range(ROUND) if (count := min(SLICE_EXECUTIONS, left - number * SLICE_EXECUTIONS)) > 0]
-
-
-def _target(settings: Settings, number: int) -> str:
-    return settings.targets[number % len(settings.targets)]
-
-
-def _stored(settings: Settings, engine: Engine) -> dict[str, tuple[bytes, ...]]:
-    return {target: tuple(row.data for row in corpus(engine, target)) for target in settings.targets}
-
-
-def _round(
-    settings: Settings, first: int, counts: Sequence[int], stored: Mapping[str, tuple[bytes, ...]], begun: float
-) -> Iterator[GuidedSlice]:
-    for number, count in enumerate(counts, start=first):
+def _round(settings: Settings, first: int, stored: Mapping[str, tuple[bytes, ...]], begun: float) -> Iterator[GuidedSlice]:
+    for number in range(first, first + ROUND):
         if settings.seconds is not None and time.monotonic() - begun >= settings.seconds:
             return
-        target = _target(settings, number)
-        fresh = number // len(settings.targets) * FRESH
-        yield GuidedSlice(number, target, settings.profiles, settings.cores, settings.seed, fresh, count, stored[target])
+        work = plan_guided(settings.targets, settings.profiles, settings.cores, settings.seed, SLICE_EXECUTIONS, settings.cases, number)
+        if work is not None:
+            yield replace(work, corpus=stored[work.target])

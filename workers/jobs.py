@@ -19,7 +19,7 @@ from workers import spool
 from workers.about import about, about_attempt
 from workers.modes import UnknownMode, mode
 from workers.pool import Pool
-from workers.report import Report, Tell, finished, tell_nobody
+from workers.report import Report, Tell, tell_nobody
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _result(site: Site, engine: Engine, claim: Claim) -> Measured:
 
 
 def _store(site: Site, engine: Engine, claim: Claim, result: Measured) -> None:
-    site.tell(finished(_stored(site, engine, claim, result), result))
+    site.tell(mode(claim.mode).report(_stored(site, engine, claim, result), result))
 
 
 def _stored(site: Site, engine: Engine, claim: Claim, result: Measured) -> str:

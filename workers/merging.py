@@ -57,9 +57,14 @@ class MergeWork:
     def run(self, cores: Sequence[Core], starting: Starting) -> Merged:
         """What may go."""
         begun = time.monotonic()
-        kept = set(merged(self.target, self.corpus, self.cores))
-        dropped = tuple(sorted(case_digest(data) for data in self.corpus if data not in kept))
+        dropped = dispensable(self.target, self.corpus, self.cores)
         return Merged(self.number, len(self.corpus), time.monotonic() - begun, dropped)
+
+
+def dispensable(target: str, cases: Sequence[bytes], cores: Sequence[str]) -> tuple[str, ...]:
+    """The digests of those of the cases that are not needed, in their order; CoreError as `merged`."""
+    kept = set(merged(target, cases, cores))
+    return tuple(sorted(case_digest(data) for data in cases if data not in kept))
 
 
 def merged(target: str, cases: Sequence[bytes], cores: Sequence[str]) -> tuple[bytes, ...]:

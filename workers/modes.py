@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from db import queries
-from db.corpus import corpus, put_corpus, take_from_corpus
+from db.corpus import corpus_cases, put_corpus, take_from_corpus
 from db.life import put_replay
 from db.records import SliceResult
 from db.store import put_slice
+from db.sweep_records import PathFound
 from db.sweeps import put_path
 from db.work import Put
 from db.work_records import NewWork
@@ -24,6 +25,7 @@ from workers.merging import Merged, MergeWork
 from workers.paths import PathWork
 from workers.pool import Work
 from workers.replaying import Example, ReplayWork
+from workers.report import Report, finished, measured
 from workers.slices import Slice
 
 RANDOM, GUIDED, SWEEP, REPLAY, MERGE = "random", "guided", "sweep", "replay", "corpus-merge"
@@ -34,12 +36,15 @@ Make = Callable[[Engine, int, Mapping[str, Any]], tuple[Work[Any], tuple[str, ..
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A way to do a slice. `to_json` and `from_json` are for results that wait in a spool, `put` stores one with the end of its slice."""
+    """A way to do a slice. `to_json` and `from_json` are for results that wait in a spool, `put` stores one with the end of its slice, and
+    `report` is what is counted of it.
+    """
 
     make: Make
     to_json: Callable[[Any], dict[str, Any]]
     from_json: Callable[[dict[str, Any]], Any]
     put: Put[Any]
+    report: Callable[[str, Any], Report]
 
 
 class UnknownMode(Exception):
@@ -48,8 +53,12 @@ class UnknownMode(Exception):
 
 def random_arguments(part: Slice, cores: tuple[str, ...]) -> NewWork:
     """A slice of random cases as planned work."""
+    return _fuzz_arguments(RANDOM, part, cores)
+
+
+def _fuzz_arguments(mode: str, part: Slice | GuidedSlice, cores: tuple[str, ...]) -> NewWork:
     names = {"target": part.target, "profiles": list(part.profiles), "seed": part.seed, "first": part.first, "count": part.count}
-    return NewWork(part.number, RANDOM, names | {"cores": list(cores)})
+    return NewWork(part.number, mode, names | {"cores": list(cores)})
 
 
 def _random(engine: Engine, number: int, arguments: Mapping[str, Any]) -> tuple[Work[Any], tuple[str, ...]]:
@@ -59,14 +68,13 @@ def _random(engine: Engine, number: int, arguments: Mapping[str, Any]) -> tuple[
 
 def guided_arguments(part: GuidedSlice) -> NewWork:
     """A guided slice as planned work; it begins with the corpus as it is then."""
-    names = {"target": part.target, "profiles": list(part.profiles), "seed": part.seed, "first": part.first, "count": part.count}
-    return NewWork(part.number, GUIDED, names | {"cores": list(part.cores)})
+    return _fuzz_arguments(GUIDED, part, part.cores)
 
 
 def _guided(engine: Engine, number: int, arguments: Mapping[str, Any]) -> tuple[Work[Any], tuple[str, ...]]:
     fields = {name: arguments[name] for name in ("target", "seed", "first", "count")}
     profiles, cores = tuple(arguments["profiles"]), tuple(arguments["cores"])
-    return GuidedSlice(number, profiles=profiles, cores=cores, corpus=_corpus(engine, arguments["target"]), **fields), cores
+    return GuidedSlice(number, profiles=profiles, cores=cores, corpus=corpus_cases(engine, arguments["target"]), **fields), cores
 
 
 def _put_guided(connection: Connection, campaign: int, result: GuidedResult, at: datetime) -> None:
@@ -81,16 +89,12 @@ def merge_arguments(number: int, target: str, cores: tuple[str, ...]) -> NewWork
 
 def _merge(engine: Engine, number: int, arguments: Mapping[str, Any]) -> tuple[Work[Any], tuple[str, ...]]:
     target, cores = arguments["target"], tuple(arguments["cores"])
-    return MergeWork(number, target, _corpus(engine, target), cores), cores
+    return MergeWork(number, target, corpus_cases(engine, target), cores), cores
 
 
 def _put_merged(connection: Connection, campaign: int, result: Merged, at: datetime) -> None:
     put_slice(connection, campaign, SliceResult(result.number, result.cases, result.seconds, {}, {}, 0, {}, []), at)
     take_from_corpus(connection, result.dropped)
-
-
-def _corpus(engine: Engine, target: str) -> tuple[bytes, ...]:
-    return tuple(row.data for row in corpus(engine, target))
 
 
 _PATH = ("target", "scenario", "profile", "start", "depth")
@@ -120,12 +124,16 @@ def _replay(engine: Engine, number: int, arguments: Mapping[str, Any]) -> tuple[
     return ReplayWork(number, arguments["core"], examples), (arguments["core"],)
 
 
+def _found(outcome: str, result: GuidedResult | PathFound) -> Report:
+    return finished(outcome, result.found)
+
+
 MODES: Mapping[str, Mode] = {
-    RANDOM: Mode(_random, result_json.to_json, result_json.from_json, put_slice),
-    GUIDED: Mode(_guided, result_json.guided_to_json, result_json.guided_from_json, _put_guided),
-    SWEEP: Mode(_sweep, result_json.path_to_json, result_json.path_from_json, put_path),
-    REPLAY: Mode(_replay, result_json.replay_to_json, result_json.replay_from_json, put_replay),
-    MERGE: Mode(_merge, result_json.merged_to_json, result_json.merged_from_json, _put_merged),
+    RANDOM: Mode(_random, result_json.to_json, result_json.from_json, put_slice, finished),
+    GUIDED: Mode(_guided, result_json.guided_to_json, result_json.guided_from_json, _put_guided, _found),
+    SWEEP: Mode(_sweep, result_json.path_to_json, result_json.path_from_json, put_path, _found),
+    REPLAY: Mode(_replay, result_json.replay_to_json, result_json.replay_from_json, put_replay, measured),
+    MERGE: Mode(_merge, result_json.merged_to_json, result_json.merged_from_json, _put_merged, measured),
 }
 """By the name that stands in the database."""
 

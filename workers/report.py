@@ -47,11 +47,13 @@ def tell_nobody(report: Report) -> None:
     """Nobody counts."""
 
 
-def finished(outcome: str, result: Measured) -> Report:
-    """The report on a slice that was run to its end: of one that is no campaign's, only how many cases it ran."""
-    result = getattr(result, "found", result)  # of a sweep or a guided slice, the part that is a campaign's
-    if not isinstance(result, SliceResult):
-        return Report(outcome, result.cases)
+def measured(outcome: str, result: Measured) -> Report:
+    """The report on a slice that was run to its end and looks for nothing new: how many cases it ran."""
+    return Report(outcome, result.cases)
+
+
+def finished(outcome: str, result: SliceResult) -> Report:
+    """The report on a slice that was run to its end, with what it found."""
     found = tuple(sorted(bucket_id(signature) for signature in result.hits))
     return Report(outcome, result.cases, result.seconds, sum(result.hits.values()), len(result.findings), found)
 

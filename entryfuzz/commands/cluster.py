@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,8 @@ import click
 from click.core import ParameterSource
 
 from entryfuzz.commands.options import (
-    CORE,
-    DEFAULT_CORE,
-    PROFILE,
-    TARGET,
+    campaign_fields,
+    campaign_options,
     config_option,
     database_option,
     json_option,
@@ -22,21 +19,11 @@ from entryfuzz.commands.options import (
     watched_options,
 )
 
-_SEED_BITS = 32
 _SLICE_CASES = 20_000
 
 
 @click.command()
-@click.option(
-    "--target", "targets", type=TARGET, multiple=True, metavar="TARGET", help="A target to fuzz; may be given again. All if left out."
-)
-@click.option(
-    "--core", "cores", type=CORE, multiple=True, metavar="CORE", help="A core to compare with; may be given again. unicorn if left out."
-)
-@click.option(
-    "--profile", "profiles", type=PROFILE, multiple=True, metavar="PROFILE", help="A CPU profile; may be given again. All if left out."
-)
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="The same seed gives the same cases. Random if left out, and shown.")
+@campaign_options
 @click.option("--cases", type=click.IntRange(min=1), help="Stop after this many cases.")
 @click.option("--forever", is_flag=True, help="Never stop.")
 @click.option(
@@ -67,16 +54,9 @@ def enqueue(
 
     from entryfuzz.cluster import Order, enqueue_campaign
     from entryfuzz.output import note, print_json
-    from fuzzer.generate.generator import GENERATORS
-    from reference.profiles import PROFILES
 
-    for own in (name for name in targets if name not in GENERATORS):
-        raise click.UsageError(f"no generator makes cases for {own}; targets add tries all of its paths.", click.get_current_context())
     order = Order(
-        targets=tuple(dict.fromkeys(targets)) or tuple(GENERATORS),
-        cores=tuple(dict.fromkeys(cores)) or (DEFAULT_CORE,),
-        profiles=tuple(dict.fromkeys(profiles)) or tuple(PROFILES),
-        seed=secrets.randbits(_SEED_BITS) if seed is None else seed,
+        **campaign_fields(targets, cores, profiles, seed),
         cases=cases,
         slice_cases=slice_cases,
         mode=mode,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 
 def watched_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say how a process that runs for long is watched."""
-    for option in reversed(_WATCHED):
+    return _with(_WATCHED, command)
+
+
+def _with(options: Iterable[Callable[..., Any]], command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(tuple(options)):
         command = option(command)
     return command
 
@@ -130,3 +135,41 @@ mode_option = click.option(
     show_default=True,
     help="random: every case from the seed alone. guided: cases that reach something new are kept and changed further.",
 )
+_CAMPAIGN = (
+    click.option(
+        "--target", "targets", type=TARGET, multiple=True, metavar="TARGET", help="A target to fuzz; may be given again. All if left out."
+    ),
+    click.option(
+        "--core",
+        "cores",
+        type=CORE,
+        multiple=True,
+        metavar="CORE",
+        help="A core to compare with the specification; may be given again: all run the same cases. unicorn if left out.",
+    ),
+    click.option(
+        "--profile", "profiles", type=PROFILE, multiple=True, metavar="PROFILE", help="A CPU profile; may be given again. All if left out."
+    ),
+    click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="The same seed gives the same cases. Random if left out, and shown."),
+)
+_SEED_BITS = 32
+
+
+def campaign_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what a campaign is about; `campaign_fields` fills in what is left out."""
+    return _with(_CAMPAIGN, command)
+
+
+def campaign_fields(targets: tuple[str, ...], cores: tuple[str, ...], profiles: tuple[str, ...], seed: int | None) -> dict[str, Any]:
+    """What a campaign is about: `targets`, `cores`, `profiles` and `seed`, none of them empty; a usage error for a target of one's own."""
+    from fuzzer.generate.generator import GENERATORS
+    from reference.profiles import PROFILES
+
+    for own in (name for name in targets if name not in GENERATORS):
+        raise click.UsageError(f"no generator makes cases for {own}; targets add tries all of its paths.", click.get_current_context())
+    return {
+        "targets": tuple(dict.fromkeys(targets)) or tuple(GENERATORS),
+        "cores": tuple(dict.fromkeys(cores)) or (DEFAULT_CORE,),
+        "profiles": tuple(dict.fromkeys(profiles)) or tuple(PROFILES),
+        "seed": secrets.randbits(_SEED_BITS) if seed is None else seed,
+    }

@@ -6,7 +6,6 @@ Exit 0: all executions are done. 3: an error of ours, on stderr. By a signal: an
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -17,24 +16,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
+from fuzzer.cores.parent import die_with
 from fuzzer.guided.job import LOG, OURS_IS_WRONG, Job, read_job
 
 INSTRUMENTED: Final = "reference"
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def main(path: str) -> NoReturn:
     """Do the job of a file; does not come back."""
     job = read_job(path)
-    _end_with_parent()
-    if os.getppid() != job.parent:
-        os._exit(0)  # it had ended already
+    die_with(job.parent)
     _run(job)
 
 
 def merge(path: str) -> NoReturn:
     """Let libFuzzer do what the arguments of this process say, with the cases and cores of a job of a file: it calls itself anew."""
-    _end_with_parent()
+    die_with(os.getppid())
     job = read_job(path)
     _run(replace(job, pipe=os.open(os.devnull, os.O_WRONLY)), sys.argv[1:])
 
@@ -56,11 +53,6 @@ def _loop(job: Job, arguments: Sequence[str]) -> None:
     with atheris.instrument_imports(include=[INSTRUMENTED]) if job.instrumented else contextlib.nullcontext():
         loop = import_module("fuzzer.guided.loop")
     loop.Loop(job).run(atheris, arguments)
-
-
-def _end_with_parent() -> None:
-    """Be killed when the parent ends, however it ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":
